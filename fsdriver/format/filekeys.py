@@ -1,0 +1,29 @@
+"""What a file key is expanded into (FORMAT.md section 2): one sub-key for each purpose."""
+
+from typing import Final, NamedTuple
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
+FILE_KEY_SIZE: Final = 32
+COMMITMENT_SIZE: Final = 32
+_LABEL: Final = b"ckfs 1 file keys"
+
+
+class FileKeys(NamedTuple):
+    """The sub-keys of one file; `commitment` is public and goes into the header."""
+
+    seal_key: bytes  # 64 bytes, AES-256-SIV of the header's sealed part
+    chunk_key: bytes  # 32 bytes, XAES-256-GCM of chunks and extent-map pages
+    set_key: bytes  # 32 bytes, PRF of the chunk-set digest
+    commitment: bytes  # 32 bytes
+
+
+def derive(file_key: bytes, file_id: bytes) -> FileKeys:
+    """HKDF-Expand (RFC 5869 section 2.3, SHA-256) of a uniformly random 32-byte file key.
+
+    The commitment is an output of HMAC-SHA-256 keyed by the file key: two file keys with one
+    commitment would be a collision of SHA-256.
+    """
+    output = HKDFExpand(hashes.SHA256(), 160, _LABEL + file_id).derive(file_key)
+    return FileKeys(output[:64], output[64:96], output[96:128], output[128:])
