@@ -1,0 +1,198 @@
+"""A file's header: pack and parse its clear and its sealed part (FORMAT.md section 3).
+
+The wrapped file key is opaque here. Nothing of the clear part may be believed before the sealed
+part has opened: it is the sealed part's associated data.
+"""
+
+import struct
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+
+from fsdriver.errors import FormatUnsupported, HeaderInvalid
+from fsdriver.format.geometry import CHUNK_SIZES, HEADER_SIZE, NONCE_SIZE
+
+MAGIC: Final = b"CKFS"
+RECORD_FILE: Final = 1
+FORMAT_VERSION: Final = 1
+READER_VERSION: Final = 1
+
+CLEAR_SIZE: Final = 128
+SEALED_SIZE: Final = HEADER_SIZE - CLEAR_SIZE - 16
+"""Plaintext bytes of the sealed part; its synthetic IV takes 16."""
+
+BINDING_SIZE: Final = 16
+BINDINGS: Final = 4
+MAP_SIZE: Final = 232
+MAP_PAGES: Final = 6
+
+_CLEAR = struct.Struct(">4sBBBBB3xI16s16s48s32s")
+_SEALED = struct.Struct(f">QQBBBxHxx16s32s{BINDINGS * BINDING_SIZE}s{MAP_SIZE}s")
+_PAGE = struct.Struct(f">Q{NONCE_SIZE}sI")
+
+_DIRTY: Final = 1
+_SPARSE: Final = 2
+_UNBOUND: Final = 4
+_CONTENT_DIGEST: Final = 8
+_MAP_IN_PAGES: Final = 16
+_KNOWN_FLAGS: Final = 31
+
+
+class ClearHeader(NamedTuple):
+    """What anybody with the store can read: enough to find the key, nothing of the content."""
+
+    chunk_size: int
+    site_key_generation: int
+    file_id: bytes  # 16 random bytes
+    site_id: bytes  # 16
+    wrapped_file_key: bytes  # 48, opaque
+    key_commitment: bytes  # 32
+    format_version: int = FORMAT_VERSION
+    lowest_reader: int = READER_VERSION
+
+    def pack(self) -> bytes:
+        """128 bytes."""
+        return _CLEAR.pack(
+            MAGIC,
+            RECORD_FILE,
+            self.format_version,
+            self.lowest_reader,
+            0,
+            self.chunk_size.bit_length() - 1,
+            self.site_key_generation,
+            self.file_id,
+            self.site_id,
+            self.wrapped_file_key,
+            self.key_commitment,
+        )
+
+    @classmethod
+    def parse(cls, header: bytes) -> "ClearHeader":
+        """Raises HeaderInvalid or FormatUnsupported; `header` may be the whole 512 bytes."""
+        if len(header) < CLEAR_SIZE:
+            raise HeaderInvalid(
+                f"the backing file has {len(header)} bytes, a header has {HEADER_SIZE}: it was cut"
+            )
+        magic, record, version, lowest, flags, bits, generation, *fields = _CLEAR.unpack(
+            header[:CLEAR_SIZE]
+        )
+        if magic != MAGIC or record != RECORD_FILE:
+            raise HeaderInvalid("this is no ckfs file: the first bytes are not a file header's")
+        if lowest > READER_VERSION:
+            raise FormatUnsupported(
+                f"the file wants a reader of format {lowest}, this ckfs reads up to "
+                f"{READER_VERSION}: use a newer ckfs"
+            )
+        clear = cls(1 << bits, generation, *fields, version, lowest)
+        if clear.chunk_size not in CHUNK_SIZES or flags or clear.pack() != header[:CLEAR_SIZE]:
+            raise HeaderInvalid("the header has a chunk size, flag or filler that no writer writes")
+        return clear
+
+
+class ExtentPage(NamedTuple):
+    """Where one page of a large extent map lies: in the slot of a chunk that is a hole."""
+
+    chunk_index: int
+    nonce: bytes
+    length: int
+
+
+@dataclass(slots=True)
+class SealedState:
+    """What only the file key's holder can read or write."""
+
+    size: int = 0
+    generation: int = 0
+    dirty: bool = False
+    unbound: bool = False
+    chunk_set: int = 0
+    bindings: tuple[bytes, ...] = ()
+    content_digest: bytes | None = None
+    extents: bytes | None = None
+    """The packed extent map of a sparse file if it fits; None for a dense file."""
+    extent_pages: tuple[ExtentPage, ...] = field(default=())
+
+    def pack(self) -> bytes:
+        """368 bytes; raises ValueError for a state that the format cannot hold."""
+        flags = (
+            (_DIRTY if self.dirty else 0)
+            | (_SPARSE if self.extents is not None or self.extent_pages else 0)
+            | (_UNBOUND if self.unbound else 0)
+            | (_CONTENT_DIGEST if self.content_digest is not None else 0)
+            | (_MAP_IN_PAGES if self.extent_pages else 0)
+        )
+        area = (
+            b"".join(_PAGE.pack(*page) for page in self.extent_pages)
+            if self.extent_pages
+            else self.extents or b""
+        )
+        if len(self.bindings) > BINDINGS or len(area) > MAP_SIZE:
+            raise ValueError("more bindings or extents than a header holds")
+        return _SEALED.pack(
+            self.size,
+            self.generation,
+            flags,
+            len(self.bindings),
+            len(self.extent_pages),
+            0 if self.extent_pages else len(area),
+            self.chunk_set.to_bytes(16),
+            self.content_digest or bytes(32),
+            b"".join(self.bindings),
+            area,
+        )
+
+    @classmethod
+    def parse(cls, plaintext: bytes) -> "SealedState":
+        """Raises HeaderInvalid for anything that `pack` would not have written."""
+        size, generation, flags, bindings, pages, length, digest, content, names, area = (
+            _SEALED.unpack(plaintext)
+        )
+        if flags & ~_KNOWN_FLAGS or bindings > BINDINGS or pages > MAP_PAGES or length > MAP_SIZE:
+            raise HeaderInvalid("the sealed part has a flag or a count that this reader lacks")
+        in_pages = bool(flags & _MAP_IN_PAGES)
+        state = cls(
+            size=size,
+            generation=generation,
+            dirty=bool(flags & _DIRTY),
+            unbound=bool(flags & _UNBOUND),
+            chunk_set=int.from_bytes(digest),
+            bindings=tuple(
+                names[at : at + BINDING_SIZE]
+                for at in range(0, bindings * BINDING_SIZE, BINDING_SIZE)
+            ),
+            content_digest=content if flags & _CONTENT_DIGEST else None,
+            extents=area[:length] if flags & _SPARSE and not in_pages else None,
+            extent_pages=tuple(
+                ExtentPage(*_PAGE.unpack_from(area, number * _PAGE.size))
+                for number in range(pages if in_pages else 0)
+            ),
+        )
+        if state.pack() != plaintext:
+            raise HeaderInvalid("the sealed part is not in the form that a writer gives it")
+        return state
+
+
+def seal(clear: bytes, state: SealedState, cipher: AESSIV) -> bytes:
+    """The 512 bytes of a header. `cipher` is AES-256-SIV under the file's seal key.
+
+    Deterministic on purpose: no nonce can be repeated, and `state.generation` makes each seal
+    another plaintext.
+    """
+    return clear + cipher.encrypt(state.pack(), [clear])
+
+
+def unseal(header: bytes, cipher: AESSIV) -> SealedState:
+    """Raises HeaderInvalid when a bit of the header is not what was sealed."""
+    if len(header) != HEADER_SIZE:
+        raise HeaderInvalid(
+            f"the backing file has {len(header)} bytes, a header has {HEADER_SIZE}: it was cut"
+        )
+    try:
+        plaintext = cipher.decrypt(header[CLEAR_SIZE:], [header[:CLEAR_SIZE]])
+    except InvalidTag:
+        raise HeaderInvalid(
+            "the header's tag fails: it was changed in the store; restore the file from a backup"
+        ) from None
+    return SealedState.parse(plaintext)

@@ -1,0 +1,121 @@
+"""Names, symlink targets and extended attributes: everything short that a site's metadata key
+encrypts (FORMAT.md sections 7, 9 and 10). AES-256-SIV (RFC 5297) throughout.
+
+The synthetic IV of a name is also the file's name binding: a PRF of (directory id, name).
+"""
+
+import base64
+import binascii
+import os
+from typing import Final, NamedTuple
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
+from fsdriver.errors import NameInvalid
+from fsdriver.format import base32hex
+
+BINDING_SIZE: Final = 16
+NAME_MAX: Final = 255
+RESERVED: Final = ".ckfs"
+"""No name that a program gives may begin so in a store with plaintext names; encrypted names
+cannot, as '.' is not in their alphabet."""
+
+XATTR_PREFIX: Final = "user.ckfs."
+_UNBOUND: Final = bytes(BINDING_SIZE)
+_SYMLINK_VERSION: Final = b"\x01"
+_XATTR_SALT: Final = 16
+
+
+def _cipher(metadata_key: bytes, label: bytes) -> AESSIV:
+    return AESSIV(HKDFExpand(hashes.SHA256(), 64, b"ckfs 1 " + label).derive(metadata_key))
+
+
+class EncryptedName(NamedTuple):
+    """A name as the store has it, and what a header holds of it."""
+
+    text: str  # base32hex of the SIV and the ciphertext; may be longer than NAME_MAX
+    binding: bytes  # 16 bytes
+
+
+class NameCipher:
+    """The short secrets of one site."""
+
+    __slots__ = ("_names", "_symlinks", "_xattrs", "directory_records")
+
+    def __init__(self, metadata_key: bytes) -> None:
+        self._names = _cipher(metadata_key, b"names")
+        self._symlinks = _cipher(metadata_key, b"symlinks")
+        self._xattrs = _cipher(metadata_key, b"xattrs")
+        self.directory_records = _cipher(metadata_key, b"directory records")
+
+    def encrypt_name(self, directory_id: bytes, name: bytes) -> EncryptedName:
+        """`name` of 1 to 255 bytes in the directory with this id."""
+        sealed = self._names.encrypt(name, [directory_id])
+        return EncryptedName(base32hex.encode(sealed), sealed[:BINDING_SIZE])
+
+    def decrypt_name(self, directory_id: bytes, text: str) -> tuple[bytes, bytes]:
+        """The name and its binding; raises NameInvalid for what this directory did not write."""
+        try:
+            sealed = base32hex.decode(text)
+            return self._names.decrypt(sealed, [directory_id]), sealed[:BINDING_SIZE]
+        except (ValueError, InvalidTag):
+            raise NameInvalid(
+                f"the name {text!r} was not written by this folder: it is foreign, or it was "
+                "moved here in the store"
+            ) from None
+
+    def encrypt_target(self, target: bytes, binding: bytes | None) -> str:
+        """The text of the backing symlink; `binding` is None for one with several links."""
+        bound = binding or _UNBOUND
+        flag = b"\x01" if binding is None else b"\x00"
+        sealed = self._symlinks.encrypt(target, [_SYMLINK_VERSION + flag + bound])
+        return base64.urlsafe_b64encode(_SYMLINK_VERSION + flag + sealed).rstrip(b"=").decode()
+
+    def decrypt_target(self, text: str, binding: bytes) -> tuple[bytes, bool]:
+        """The target and whether it was bound to its name; raises NameInvalid."""
+        try:
+            raw = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), b"-_", True)
+            version, flag, sealed = raw[:1], raw[1:2], raw[2:]
+            if version != _SYMLINK_VERSION or flag not in (b"\x00", b"\x01"):
+                raise ValueError(text)
+            bound = _UNBOUND if flag == b"\x01" else binding
+            return self._symlinks.decrypt(sealed, [version + flag + bound]), flag == b"\x00"
+        except (ValueError, binascii.Error, InvalidTag):
+            raise NameInvalid(
+                "the symlink was not written under this name: it is foreign, or it was moved or "
+                "swapped in the store"
+            ) from None
+
+    def encrypt_xattr_name(self, owner_id: bytes, name: bytes) -> str:
+        """The backing attribute's name; `owner_id` is the file's or the directory's id."""
+        return XATTR_PREFIX + base32hex.encode(self._xattrs.encrypt(name, [b"name", owner_id]))
+
+    def decrypt_xattr_name(self, owner_id: bytes, backing_name: str) -> bytes:
+        """Raises NameInvalid."""
+        try:
+            sealed = base32hex.decode(backing_name.removeprefix(XATTR_PREFIX))
+            return self._xattrs.decrypt(sealed, [b"name", owner_id])
+        except (ValueError, InvalidTag):
+            raise NameInvalid(
+                f"the extended attribute {backing_name!r} is foreign to this file"
+            ) from None
+
+    def encrypt_xattr_value(self, owner_id: bytes, name: bytes, value: bytes) -> bytes:
+        """A random salt in front, so that an old value set again does not show."""
+        salt = os.urandom(_XATTR_SALT)
+        # AESSIV refuses to encrypt nothing; a leading byte makes an empty value something.
+        sealed = self._xattrs.encrypt(b"\0" + value, [b"value", owner_id, name, salt])
+        return salt + sealed
+
+    def decrypt_xattr_value(self, owner_id: bytes, name: bytes, stored: bytes) -> bytes:
+        """Raises NameInvalid."""
+        salt, sealed = stored[:_XATTR_SALT], stored[_XATTR_SALT:]
+        try:
+            return self._xattrs.decrypt(sealed, [b"value", owner_id, name, salt])[1:]
+        except (ValueError, InvalidTag):
+            raise NameInvalid(
+                f"the value of the extended attribute {name!r} was changed in the store"
+            ) from None
