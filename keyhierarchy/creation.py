@@ -1,0 +1,170 @@
+"""Make keys: the first keystore of a store, and a site's first keys.
+
+The order of effects is the point: what will be done is in the audit log, and the anchor has its
+pin, before the keystore appears. Nothing here opens or changes keys that exist.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from typing import TYPE_CHECKING
+
+from keyhierarchy import anchor as anchors
+from keyhierarchy import keystore as keystores
+from keyhierarchy import statedir, wrapping
+from keyhierarchy.audit import AuditLog
+from keyhierarchy.clock import timestamp
+from keyhierarchy.errors import AnchorMismatch, TransitionRefused, WrappedKeyInvalid
+from keyhierarchy.keystore import Keystore, Section, SiteKeyGeneration, SiteRecord
+from keyhierarchy.policy import SERVICE_ALGORITHM, TikWrap, default_policy
+
+if TYPE_CHECKING:
+    from keyhierarchy.anchor import Anchor
+    from keyhierarchy.keystore import Workload
+    from keyhierarchy.rootkey import RootKey
+
+
+def create_store_keys(
+    control_folder: str,
+    state_dir: str,
+    store_id: bytes,
+    root_directory_id: bytes,
+    workload: Workload = "onedrive",
+) -> bytes:
+    """Give a new store its keystore: default policy, service-managed root, one site for its root.
+
+    Makes the state folder and the first service-managed root key of this host where they are
+    missing. Returns the id of the site.
+    """
+    from keyhierarchy.roots.service_managed import ServiceManagedRoot  # noqa: PLC0415 - on demand
+
+    statedir.refuse_inside_store(state_dir, os.path.dirname(os.path.abspath(control_folder)))
+    place = keystores.path(control_folder)
+    with keystores.exclusive(control_folder):
+        if os.path.lexists(place):
+            raise TransitionRefused(
+                f"{place} exists already: new keys would make every file of the store unreadable; "
+                "choose an empty folder for a new store",
+                place=place,
+            )
+        ensure_service_key(state_dir)
+        folder = statedir.store_folder(state_dir, store_id)
+        policy_id = secrets.token_hex(wrapping.ID_LENGTH)
+        root = ServiceManagedRoot(statedir.service_keys_folder(state_dir), policy_id)
+        audit = AuditLog(folder, store_id)
+        facts = {"policy_id": policy_id, "key_id": root.key_id, "generation": 1}
+        audit.append("policy.create", "started", **facts)  # type: ignore[arg-type]
+        keystore = _first_keystore(store_id, root_directory_id, workload, policy_id, root)
+        site_id = keystore.sections[0].sites[0].site_id
+        anchors.AnchorFile(folder).change(lambda known: _first_anchor(known, keystore, folder))
+        keystores.store(control_folder, keystore)
+        audit.append("policy.create", "ok", **facts)  # type: ignore[arg-type]
+        audit.append("site.create", "ok", policy_id=policy_id, site_id=site_id, generation=1)
+    return bytes.fromhex(site_id)
+
+
+def ensure_service_key(state_dir: str) -> None:
+    """Make the first service-managed root key of this host, and say so in its own log."""
+    from keyhierarchy.roots.service_managed import ServiceKeys  # noqa: PLC0415 - on demand
+
+    statedir.prepare(state_dir)
+    folder = statedir.service_keys_folder(state_dir)
+    master, made = ServiceKeys(folder).ensure()
+    if made:
+        service_key_log(state_dir).append("service-key.create", "ok", key_id=master.key_id)
+
+
+def service_key_log(state_dir: str) -> AuditLog:
+    """Return the audit log of the service-managed root keys, which belong to no store."""
+    return AuditLog(statedir.service_keys_folder(state_dir), b"service-keys")
+
+
+def new_tik_wrap(root: RootKey, tik: bytes) -> TikWrap:
+    """Wrap a TIK under a service-managed root, proved by opening it again."""
+    wrapped = root.wrap(tik)
+    if not wrapping.same(root.unwrap(wrapped), tik):
+        raise WrappedKeyInvalid(
+            f"{root.key_id} does not open what it has just wrapped; check this machine's memory",
+            key_id=root.key_id,
+        )
+    return TikWrap(
+        slot="service",
+        key_id=root.key_id,
+        algorithm=SERVICE_ALGORITHM,
+        wrapped=wrapped,
+        created=timestamp(),
+    )
+
+
+def new_site(
+    tik: bytes,
+    *,
+    policy_id: str,
+    tik_generation: int,
+    root_directory_id: bytes,
+    workload: Workload,
+) -> SiteRecord:
+    """Make a site with fresh keys under this TIK."""
+    site_id = secrets.token_bytes(wrapping.ID_LENGTH)
+    site_key = secrets.token_bytes(wrapping.KEY_LENGTH)
+    metadata_key = wrapping.derive_metadata_key(site_key, site_id=site_id)
+    first = SiteKeyGeneration(
+        generation=1,
+        tik_generation=tik_generation,
+        wrapped_site_key=wrapping.wrap_site_key(
+            tik,
+            site_key,
+            policy_id=bytes.fromhex(policy_id),
+            tik_generation=tik_generation,
+            site_id=site_id,
+            generation=1,
+        ),
+        commitment=wrapping.site_key_commitment(site_key, site_id=site_id, generation=1),
+    )
+    return SiteRecord(
+        site_id=site_id.hex(),
+        workload=workload,
+        policy_id=policy_id,
+        root_directory_id=root_directory_id.hex(),
+        created=timestamp(),
+        site_keys=(first,),
+        wrapped_metadata_key=wrapping.wrap_metadata_key(
+            site_key, metadata_key, site_id=site_id, generation=1
+        ),
+    )
+
+
+def _first_keystore(
+    store_id: bytes, root_directory_id: bytes, workload: Workload, policy_id: str, root: RootKey
+) -> Keystore:
+    tik = secrets.token_bytes(wrapping.KEY_LENGTH)
+    policy = default_policy(
+        policy_id,
+        created=timestamp(),
+        fingerprint=wrapping.tik_fingerprint(tik, policy_id=bytes.fromhex(policy_id), generation=1),
+        wrap=new_tik_wrap(root, tik),
+    )
+    site = new_site(
+        tik,
+        policy_id=policy_id,
+        tik_generation=1,
+        root_directory_id=root_directory_id,
+        workload=workload,
+    )
+    section = Section(sealed_generation=1, policy=policy, sites=(site,))
+    return Keystore(
+        store_id=store_id.hex(),
+        generation=1,
+        sections=(keystores.sealed(section, tik, store_id=store_id),),
+    )
+
+
+def _first_anchor(known: Anchor | None, keystore: Keystore, folder: str) -> Anchor:
+    if known is not None:
+        raise AnchorMismatch(
+            f"{folder} shows that this host knows store {keystore.store_id} already; it is not "
+            "made a second time: put its keystore back from a backup",
+            place=folder,
+        )
+    return anchors.trust(keystore)

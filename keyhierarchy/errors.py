@@ -1,0 +1,124 @@
+"""What can go wrong with keys, told apart by what the caller can do about it.
+
+    KeyHierarchyError
+    ├─ RootKeyUnavailable    the root key does not answer just now: try again
+    ├─ RootKeyRefused        the root key answers no: denied, disabled, revoked
+    ├─ RootKeyMissing        the root key is not where it was looked for
+    ├─ WrappedKeyInvalid     a wrapped key does not open: altered, swapped, or of another parent
+    ├─ KeystoreInvalid       a document does not parse or is not authentic
+    │  ├─ KeystoreNewer      it was written by a later version of this program
+    │  └─ SiteUnknown        the keystore has no such site
+    ├─ KeystoreMissing       there is no such document
+    ├─ KeystoreBusy          another process is changing it: try again
+    ├─ StorageUnavailable    the disk below a document fails or is full: try again
+    ├─ UnsafePermissions     owner or mode would let others in, or keep this account out
+    ├─ AnchorMismatch        the store contradicts what this host knows of it
+    ├─ AuditChainBroken      the audit log was altered, cut or lost
+    ├─ PolicyPurged          the policy's keys are destroyed or about to be
+    └─ TransitionRefused     the verb is not allowed in the present state
+
+No errno and no exit code here: the FUSE door and the command line each have one table for that.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+
+class KeyHierarchyError(Exception):
+    """Root of the tree. The text says what happened, to which key, and what to do next.
+
+    Facts are attributes, None where they do not apply. No key bytes are ever among them.
+    """
+
+    def __init__(  # one constructor for the tree, so that any error can be told again
+        self,
+        message: str,
+        *,
+        key_id: str | None = None,
+        policy_id: str | None = None,
+        site_id: str | None = None,
+        generation: int | None = None,
+        place: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.key_id = key_id
+        self.policy_id = policy_id
+        self.site_id = site_id
+        self.generation = generation
+        self.place = place
+
+    def again(self) -> Self:
+        """Return a fresh copy without traceback, cause or context.
+
+        What is kept for later must not keep frames alive: their locals hold keys.
+        """
+        return type(self)(
+            self.message,
+            key_id=self.key_id,
+            policy_id=self.policy_id,
+            site_id=self.site_id,
+            generation=self.generation,
+            place=self.place,
+        )
+
+
+class RootKeyUnavailable(KeyHierarchyError):
+    """The root key does not answer just now. Retrying may help; a lease bridges the gap."""
+
+
+class RootKeyRefused(KeyHierarchyError):
+    """The root key, or who guards it, says no. Retrying does not help; leases end at once."""
+
+
+class RootKeyMissing(KeyHierarchyError):
+    """The root key is not in the place where it was looked for."""
+
+
+class WrappedKeyInvalid(KeyHierarchyError):
+    """A wrapped key does not authenticate, or the key inside is not the one committed to."""
+
+
+class KeystoreInvalid(KeyHierarchyError):
+    """A document of the keystore, the anchor or the service keys is damaged or forged."""
+
+
+class KeystoreNewer(KeystoreInvalid):
+    """The document demands a later version of this program."""
+
+
+class SiteUnknown(KeystoreInvalid):
+    """The keystore has no record of the site that was asked for."""
+
+
+class KeystoreMissing(KeyHierarchyError):
+    """There is no such document."""
+
+
+class KeystoreBusy(KeyHierarchyError):
+    """Another process holds the lock. Trying again later helps."""
+
+
+class StorageUnavailable(KeyHierarchyError):
+    """The disk that holds a document fails, is full or is read-only."""
+
+
+class UnsafePermissions(KeyHierarchyError):
+    """Owner or mode of a file or folder is wrong, or this account may not use it."""
+
+
+class AnchorMismatch(KeyHierarchyError):
+    """The store contradicts what this host knows: rolled back, substituted or another store."""
+
+
+class AuditChainBroken(KeyHierarchyError):
+    """The audit log does not continue what this host knows to have been written."""
+
+
+class PolicyPurged(KeyHierarchyError):
+    """The keys of the policy are destroyed, or a purge is pending."""
+
+
+class TransitionRefused(KeyHierarchyError):
+    """The verb does not apply to the present state."""
