@@ -85,7 +85,8 @@ class ClearHeader(NamedTuple):
                 f"the file wants a reader of format {lowest}, this ckfs reads up to "
                 f"{READER_VERSION}: use a newer ckfs"
             )
-        clear = cls(1 << bits, generation, *fields, version, lowest)
+        file_id, site_id, wrapped, commitment = fields
+        clear = cls(1 << bits, generation, file_id, site_id, wrapped, commitment, version, lowest)
         if clear.chunk_size not in CHUNK_SIZES or flags or clear.pack() != header[:CLEAR_SIZE]:
             raise HeaderInvalid("the header has a chunk size, flag or filler that no writer writes")
         return clear

@@ -1,0 +1,222 @@
+"""The only I/O on ciphertext: descriptors and backing names in, bytes and stat results out.
+
+Every name is resolved against an open folder and no symlink is ever followed, so that nothing
+planted in the store leads out of it. An object, not functions: a recording, failing or remote
+store takes its place without a change elsewhere. Knows no key and no plaintext.
+"""
+
+import ctypes
+import errno
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_NONBLOCK: a FIFO planted under a file's name must not hang the driver at open.
+_FILE: Final = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+
+RENAME_NOREPLACE: Final = 1
+RENAME_EXCHANGE: Final = 2
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.renameat2.argtypes = (
+    ctypes.c_int,
+    ctypes.c_char_p,
+    ctypes.c_int,
+    ctypes.c_char_p,
+    ctypes.c_uint,
+)
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Backing:
+    """The store's filesystem. Raises OSError as the system gives it."""
+
+    def open_root(self, path: str) -> int:
+        """A descriptor of the store's folder."""
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def open_directory(self, folder: int, name: str) -> int:
+        """A descriptor of a folder in `folder`."""
+        return os.open(name, _DIRECTORY, dir_fd=folder)
+
+    def stat(self, folder: int, name: str) -> os.stat_result:
+        """Of the entry itself, never of what it points to."""
+        return os.stat(name, dir_fd=folder, follow_symlinks=False)
+
+    def stat_open(self, descriptor: int) -> os.stat_result:
+        """Of an open file or folder."""
+        return os.fstat(descriptor)
+
+    def statvfs(self, descriptor: int) -> os.statvfs_result:
+        """Of the filesystem that holds the store."""
+        return os.fstatvfs(descriptor)
+
+    def entries(self, folder: int) -> Iterator[tuple[str, int]]:
+        """(backing name, d_type-like file type of S_IFMT or 0) of every entry, unsorted."""
+        with os.scandir(folder) as listing:
+            for entry in listing:
+                if entry.is_symlink():
+                    yield entry.name, stat.S_IFLNK
+                elif entry.is_dir(follow_symlinks=False):
+                    yield entry.name, stat.S_IFDIR
+                elif entry.is_file(follow_symlinks=False):
+                    yield entry.name, stat.S_IFREG
+                else:
+                    yield entry.name, 0
+
+    def create_file(self, folder: int, name: str, mode: int) -> int:
+        """A new file, open for reading and writing; EEXIST when the name is taken."""
+        return os.open(name, _FILE | os.O_RDWR | os.O_CREAT | os.O_EXCL, mode, dir_fd=folder)
+
+    def open_file(self, folder: int, name: str, *, writable: bool) -> int:
+        """An existing regular file; anything else under that name is refused with EIO.
+
+        The owner may lack permission on a file of their own; the driver still has to read its
+        header to write to it, so it widens the mode for the moment of the open.
+        """
+        flags = _FILE | (os.O_RDWR if writable else os.O_RDONLY)
+        try:
+            descriptor = os.open(name, flags, dir_fd=folder)
+        except PermissionError:
+            status = self.stat(folder, name)
+            if status.st_uid != os.geteuid() or not stat.S_ISREG(status.st_mode):
+                raise
+            mode = stat.S_IMODE(status.st_mode)
+            os.chmod(name, mode | 0o600, dir_fd=folder)
+            try:
+                descriptor = os.open(name, flags, dir_fd=folder)
+            finally:
+                os.chmod(name, mode, dir_fd=folder)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(errno.EIO, "the store has something else where a file was", name)
+        return descriptor
+
+    def close(self, descriptor: int) -> None:
+        """Of a file or a folder."""
+        os.close(descriptor)
+
+    def read(self, descriptor: int, length: int, offset: int) -> bytes:
+        """Up to `length` bytes; fewer only at the end of the file."""
+        return os.pread(descriptor, length, offset)
+
+    def read_into(self, descriptor: int, buffer: memoryview, offset: int) -> int:
+        """Fill `buffer`; returns fewer bytes only at the end of the file."""
+        done = 0
+        while done < len(buffer):
+            count = os.preadv(descriptor, [buffer[done:]], offset + done)
+            if not count:
+                break
+            done += count
+        return done
+
+    def write(self, descriptor: int, buffers: Sequence[Buffer], offset: int) -> None:
+        """All of `buffers`, one behind the other, in one call if the system takes them so."""
+        written = os.pwritev(descriptor, buffers, offset)
+        total = sum(len(buffer) for buffer in buffers)
+        if written < total:
+            rest = memoryview(b"".join(buffers))
+            while written < total:
+                written += os.pwrite(descriptor, rest[written:], offset + written)
+
+    def truncate(self, descriptor: int, length: int) -> None:
+        """Cut or extend; what is new is a hole."""
+        os.ftruncate(descriptor, length)
+
+    def sync(self, descriptor: int) -> None:
+        """fsync of a file or a folder."""
+        os.fsync(descriptor)
+
+    def sync_data(self, descriptor: int) -> None:
+        """fdatasync: content and length, not times."""
+        os.fdatasync(descriptor)
+
+    def duplicate(self, descriptor: int) -> int:
+        """For a thread that must not see the descriptor closed under it."""
+        return os.dup(descriptor)
+
+    def make_directory(self, folder: int, name: str, mode: int) -> None:
+        """mkdirat."""
+        os.mkdir(name, mode, dir_fd=folder)
+
+    def make_node(self, folder: int, name: str, mode: int, device: int) -> None:
+        """A FIFO, socket or device node: they have no content to encrypt."""
+        os.mknod(name, mode, device, dir_fd=folder)
+
+    def make_symlink(self, folder: int, name: str, text: str) -> None:
+        """symlinkat."""
+        os.symlink(text, name, dir_fd=folder)
+
+    def read_symlink(self, folder: int, name: str) -> str:
+        """readlinkat."""
+        return os.readlink(name, dir_fd=folder)
+
+    def link(self, folder: int, name: str, new_folder: int, new_name: str) -> None:
+        """Another name for a file, symlinks themselves included."""
+        os.link(name, new_name, src_dir_fd=folder, dst_dir_fd=new_folder, follow_symlinks=False)
+
+    def unlink(self, folder: int, name: str) -> None:
+        """unlinkat."""
+        os.unlink(name, dir_fd=folder)
+
+    def remove_directory(self, folder: int, name: str) -> None:
+        """rmdir."""
+        os.rmdir(name, dir_fd=folder)
+
+    def rename(
+        self, folder: int, name: str, new_folder: int, new_name: str, flags: int = 0
+    ) -> None:
+        """renameat2; flags are RENAME_NOREPLACE or RENAME_EXCHANGE."""
+        if not flags:
+            os.rename(name, new_name, src_dir_fd=folder, dst_dir_fd=new_folder)
+        elif _libc.renameat2(folder, os.fsencode(name), new_folder, os.fsencode(new_name), flags):
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), name)
+
+    def change_mode(self, folder: int, name: str, mode: int) -> None:
+        """Permission bits of a file, folder or node."""
+        os.chmod(name, mode, dir_fd=folder)
+
+    def change_owner(self, folder: int, name: str, uid: int, gid: int) -> None:
+        """-1 leaves one as it is."""
+        os.chown(name, uid, gid, dir_fd=folder, follow_symlinks=False)
+
+    def change_times(self, folder: int, name: str, atime_ns: int, mtime_ns: int) -> None:
+        """utimensat of the entry itself."""
+        os.utime(name, ns=(atime_ns, mtime_ns), dir_fd=folder, follow_symlinks=False)
+
+    def change_open_mode(self, descriptor: int, mode: int) -> None:
+        """fchmod."""
+        os.fchmod(descriptor, mode)
+
+    def change_open_owner(self, descriptor: int, uid: int, gid: int) -> None:
+        """fchown."""
+        os.fchown(descriptor, uid, gid)
+
+    def change_open_times(self, descriptor: int, atime_ns: int, mtime_ns: int) -> None:
+        """futimens."""
+        os.utime(descriptor, ns=(atime_ns, mtime_ns))
+
+    def xattr_names(self, folder: int, name: str) -> list[str]:
+        """Attributes of the entry itself."""
+        return os.listxattr(_at(folder, name), follow_symlinks=False)
+
+    def get_xattr(self, folder: int, name: str, attribute: str) -> bytes:
+        """ENODATA when there is none."""
+        return os.getxattr(_at(folder, name), attribute, follow_symlinks=False)
+
+    def set_xattr(self, folder: int, name: str, attribute: str, value: bytes, flags: int) -> None:
+        """Flags are os.XATTR_CREATE and os.XATTR_REPLACE."""
+        os.setxattr(_at(folder, name), attribute, value, flags, follow_symlinks=False)
+
+    def remove_xattr(self, folder: int, name: str, attribute: str) -> None:
+        """ENODATA when there is none."""
+        os.removexattr(_at(folder, name), attribute, follow_symlinks=False)
+
+
+def _at(folder: int, name: str) -> str:
+    """There is no getxattrat before Linux 6.13: the folder's entry in /proc stands for it."""
+    return f"/proc/self/fd/{folder}/{name}"

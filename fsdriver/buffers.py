@@ -1,0 +1,30 @@
+"""Memory that requests share, so that none is allocated or cleared for each of them."""
+
+
+class Buffers:
+    """The buffers that all files of a mount share; they grow to the largest request."""
+
+    __slots__ = ("_plaintext", "_records", "_single")
+
+    def __init__(self) -> None:
+        self._records = memoryview(bytearray(1 << 16))
+        self._plaintext = memoryview(bytearray(1 << 16))
+        self._single = memoryview(bytearray(1 << 16))
+
+    def records(self, length: int) -> memoryview:
+        """Room for ciphertext."""
+        if len(self._records) < length:
+            self._records = memoryview(bytearray(length))
+        return self._records[:length]
+
+    def single(self, length: int) -> memoryview:
+        """Room for the one record that a partial write has to read first."""
+        if len(self._single) < length:
+            self._single = memoryview(bytearray(length))
+        return self._single[:length]
+
+    def plaintext(self, length: int) -> memoryview:
+        """Room for plaintext."""
+        if len(self._plaintext) < length:
+            self._plaintext = memoryview(bytearray(length))
+        return self._plaintext[:length]

@@ -1,0 +1,237 @@
+"""One backing file and its header: create, open, seal, recover; its bindings and extent map.
+
+Says nothing of reading or writing content; openfile.py does. One instance stands for one inode,
+whatever the number of its links and handles.
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from hmac import compare_digest
+from typing import Protocol
+
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+
+from fsdriver import extentpages
+from fsdriver.backing import Backing
+from fsdriver.errors import (
+    HeaderInvalid,
+    KeyRejected,
+    NameBindingMismatch,
+    SizeMismatch,
+)
+from fsdriver.format import filekeys, header
+from fsdriver.format.chunk import ChunkCipher, ChunkSet
+from fsdriver.format.extents import ExtentMap
+from fsdriver.format.geometry import HEADER_SIZE, NONCE_SIZE, Geometry
+from fsdriver.format.header import ClearHeader, SealedState
+
+
+class Lease(Protocol):
+    """What the data path needs of a site's key: a flag, and the wraps of file keys."""
+
+    site_id: bytes
+    generation: int
+    valid: bool
+    deadline: float
+
+    def wrap_file_key(self, file_id: bytes, file_key: bytes) -> bytes:
+        """48 opaque bytes under the site key of `generation`."""
+        ...
+
+    def unwrap_file_key(self, file_id: bytes, generation: int, wrapped: bytes) -> bytes:
+        """The file key; raises an error of the key hierarchy."""
+        ...
+
+
+class SealedFile:
+    """An open backing file whose header has been verified."""
+
+    __slots__ = (
+        "_clear",
+        "_header_cipher",
+        "_keys",
+        "backing",
+        "chunk_set",
+        "cipher",
+        "descriptor",
+        "extents",
+        "file_id",
+        "geometry",
+        "lease",
+        "state",
+        "writable",
+    )
+
+    def __init__(
+        self,
+        backing: Backing,
+        descriptor: int,
+        clear: ClearHeader,
+        file_key: bytes,
+        lease: Lease,
+        *,
+        writable: bool,
+    ) -> None:
+        keys = filekeys.derive(file_key, clear.file_id)
+        if not compare_digest(keys.commitment, clear.key_commitment):
+            raise HeaderInvalid(
+                "the header does not commit to the key that it wraps: it was forged or mixed up"
+            )
+        self.backing = backing
+        self.descriptor = descriptor
+        self.writable = writable
+        self.lease = lease
+        self.file_id = clear.file_id
+        self.geometry = Geometry(clear.chunk_size)
+        self.state = SealedState()
+        self.extents: ExtentMap | None = None
+        """Chunks present in a sparse file; None for a dense one."""
+        self._clear = clear.pack()
+        self._header_cipher = AESSIV(keys.seal_key)
+        self._keys = keys
+
+    def prepare_content(self) -> None:
+        """Set up the ciphers of content, which an open for a rename or a stat never needs."""
+        self.cipher = ChunkCipher(self._keys.chunk_key, self.file_id)
+        self.chunk_set = ChunkSet(self._keys.set_key)
+
+    @classmethod
+    def create(
+        cls,
+        backing: Backing,
+        descriptor: int,
+        lease: Lease,
+        chunk_size: int,
+        bindings: tuple[bytes, ...],
+    ) -> "SealedFile":
+        """Give a new, empty backing file its key and its header."""
+        file_id = os.urandom(16)
+        file_key = os.urandom(filekeys.FILE_KEY_SIZE)
+        clear = ClearHeader(
+            chunk_size,
+            lease.generation,
+            file_id,
+            lease.site_id,
+            lease.wrap_file_key(file_id, file_key),
+            filekeys.derive(file_key, file_id).commitment,
+        )
+        sealed = cls(backing, descriptor, clear, file_key, lease, writable=True)
+        sealed.state.bindings = bindings
+        backing.write(descriptor, [sealed.next_header()], 0)
+        return sealed
+
+    @classmethod
+    def open(
+        cls, backing: Backing, descriptor: int, lease: Lease, *, writable: bool
+    ) -> "SealedFile":
+        """Read and verify the header; raises a Damaged error, KeyRejected, or FormatUnsupported.
+
+        A file that was being written when its driver stopped still has `state.dirty` set.
+        """
+        raw = backing.read(descriptor, HEADER_SIZE, 0)
+        clear = ClearHeader.parse(raw)
+        if clear.site_id != lease.site_id:
+            raise KeyRejected(
+                f"the file belongs to site {clear.site_id.hex()}, its folder to "
+                f"{lease.site_id.hex()}: it was moved between sites in the store"
+            )
+        file_key = lease.unwrap_file_key(
+            clear.file_id, clear.site_key_generation, clear.wrapped_file_key
+        )
+        sealed = cls(backing, descriptor, clear, file_key, lease, writable=writable)
+        sealed.state = state = header.unseal(raw, sealed._header_cipher)
+        if not state.dirty:
+            length = backing.stat_open(descriptor).st_size
+            expected = sealed.geometry.ciphertext_size(state.size)
+            if length != expected:
+                raise SizeMismatch(
+                    f"the backing file has {length} bytes and was sealed with {expected}: it was "
+                    f"{'cut' if length < expected else 'extended'} in the store"
+                )
+            extentpages.load(sealed)
+        return sealed
+
+    def check_binding(self, binding: bytes) -> None:
+        """Raises NameBindingMismatch unless the file was sealed under this name."""
+        if binding not in self.state.bindings and not self.state.unbound:
+            raise NameBindingMismatch(
+                "the file was sealed under another name: it was moved, swapped or copied in the "
+                "store"
+            )
+
+    def rebind(self, bindings: Iterable[bytes]) -> None:
+        """Seal the file to these names; to none in particular when there are too many."""
+        unique = tuple(dict.fromkeys(bindings))
+        unbound = len(unique) > header.BINDINGS
+        self.state.bindings = () if unbound else unique
+        self.state.unbound = unbound
+        self.write_header()
+
+    def next_header(self) -> bytes:
+        """The header of the present state, one generation on."""
+        self.state.generation += 1
+        return header.seal(self._clear, self.state, self._header_cipher)
+
+    def write_header(self) -> None:
+        """Write the present state; the file's times stay as they were."""
+        status = self.backing.stat_open(self.descriptor)
+        self.backing.write(self.descriptor, [self.next_header()], 0)
+        self.backing.change_open_times(self.descriptor, status.st_atime_ns, status.st_mtime_ns)
+
+    def mark_dirty(self) -> None:
+        """Before content changes in place: from here on a crash leads to `recover`."""
+        if not self.state.dirty:
+            self.state.dirty = True
+            self.state.content_digest = None
+            self.write_header()
+
+    def seal(self) -> None:
+        """Make size, chunk set and extents authentic again after writes."""
+        if self.state.dirty:
+            extentpages.store(self)
+            self.state.dirty = False
+            self.write_header()
+
+    def recover(self) -> int:
+        """After a driver stopped in the middle of writes: take what lies there as the content.
+
+        Chunks still authenticate one by one when they are read; which ones are present, and the
+        size, are taken on trust once. Returns the recovered size and leaves the state sealed if
+        the file is writable.
+        """
+        geometry, backing, descriptor = self.geometry, self.backing, self.descriptor
+        length = backing.stat_open(descriptor).st_size
+        try:
+            size = geometry.plaintext_size(length)
+        except SizeMismatch:
+            # The last record was cut inside its overhead, so nobody was told that it is there.
+            size = (length - HEADER_SIZE) // geometry.stride * geometry.chunk_size
+        self.prepare_content()
+        nonces = {
+            index: nonce
+            for index in range(geometry.chunk_count(size))
+            if (nonce := self.nonce_of(index)) != bytes(NONCE_SIZE)
+        }
+        if len(nonces) < geometry.chunk_count(size):
+            for index in list(nonces):
+                if extentpages.is_page(self, index):
+                    del nonces[index]
+        self.extents = ExtentMap()
+        digest = 0
+        for index, nonce in nonces.items():
+            self.extents.add(index, index + 1)
+            digest ^= self.chunk_set.digest(index, nonce)
+        self.state = replace(self.state, size=size, chunk_set=digest)
+        if self.writable:
+            if length != geometry.ciphertext_size(size):
+                backing.truncate(descriptor, geometry.ciphertext_size(size))
+            self.seal()
+        elif self.extents.is_dense(geometry.chunk_count(size)):
+            self.extents = None
+        return size
+
+    def nonce_of(self, chunk_index: int) -> bytes:
+        """The nonce of a record as it lies in the store, not verified."""
+        offset = self.geometry.record_offset(chunk_index)
+        return self.backing.read(self.descriptor, NONCE_SIZE, offset)
