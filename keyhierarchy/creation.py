@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING
 
 from keyhierarchy import anchor as anchors
 from keyhierarchy import keystore as keystores
-from keyhierarchy import statedir, wrapping
+from keyhierarchy import servicekeys, statedir, wrapping
 from keyhierarchy.audit import AuditLog
 from keyhierarchy.clock import timestamp
-from keyhierarchy.errors import AnchorMismatch, TransitionRefused, WrappedKeyInvalid
+from keyhierarchy.errors import AnchorMismatch, TransitionRefused
 from keyhierarchy.keystore import Keystore, Section, SiteKeyGeneration, SiteRecord
-from keyhierarchy.policy import SERVICE_ALGORITHM, TikWrap, default_policy
+from keyhierarchy.policy import default_policy
 
 if TYPE_CHECKING:
     from keyhierarchy.anchor import Anchor
+    from keyhierarchy.audit import Outcome
     from keyhierarchy.keystore import Workload
     from keyhierarchy.rootkey import RootKey
 
@@ -37,8 +38,6 @@ def create_store_keys(
     Makes the state folder and the first service-managed root key of this host where they are
     missing. Returns the id of the site.
     """
-    from keyhierarchy.roots.service_managed import ServiceManagedRoot  # noqa: PLC0415 - on demand
-
     statedir.refuse_inside_store(state_dir, os.path.dirname(os.path.abspath(control_folder)))
     place = keystores.path(control_folder)
     with keystores.exclusive(control_folder):
@@ -48,53 +47,19 @@ def create_store_keys(
                 "choose an empty folder for a new store",
                 place=place,
             )
-        ensure_service_key(state_dir)
+        servicekeys.ensure_service_key(state_dir)
         folder = statedir.store_folder(state_dir, store_id)
         policy_id = secrets.token_hex(wrapping.ID_LENGTH)
-        root = ServiceManagedRoot(statedir.service_keys_folder(state_dir), policy_id)
+        root = servicekeys.service_root(state_dir, policy_id)
         audit = AuditLog(folder, store_id)
-        facts = {"policy_id": policy_id, "key_id": root.key_id, "generation": 1}
-        audit.append("policy.create", "started", **facts)  # type: ignore[arg-type]
+        _record_policy(audit, "started", policy_id, root.key_id)
         keystore = _first_keystore(store_id, root_directory_id, workload, policy_id, root)
         site_id = keystore.sections[0].sites[0].site_id
         anchors.AnchorFile(folder).change(lambda known: _first_anchor(known, keystore, folder))
         keystores.store(control_folder, keystore)
-        audit.append("policy.create", "ok", **facts)  # type: ignore[arg-type]
+        _record_policy(audit, "ok", policy_id, root.key_id)
         audit.append("site.create", "ok", policy_id=policy_id, site_id=site_id, generation=1)
     return bytes.fromhex(site_id)
-
-
-def ensure_service_key(state_dir: str) -> None:
-    """Make the first service-managed root key of this host, and say so in its own log."""
-    from keyhierarchy.roots.service_managed import ServiceKeys  # noqa: PLC0415 - on demand
-
-    statedir.prepare(state_dir)
-    folder = statedir.service_keys_folder(state_dir)
-    master, made = ServiceKeys(folder).ensure()
-    if made:
-        service_key_log(state_dir).append("service-key.create", "ok", key_id=master.key_id)
-
-
-def service_key_log(state_dir: str) -> AuditLog:
-    """Return the audit log of the service-managed root keys, which belong to no store."""
-    return AuditLog(statedir.service_keys_folder(state_dir), b"service-keys")
-
-
-def new_tik_wrap(root: RootKey, tik: bytes) -> TikWrap:
-    """Wrap a TIK under a service-managed root, proved by opening it again."""
-    wrapped = root.wrap(tik)
-    if not wrapping.same(root.unwrap(wrapped), tik):
-        raise WrappedKeyInvalid(
-            f"{root.key_id} does not open what it has just wrapped; check this machine's memory",
-            key_id=root.key_id,
-        )
-    return TikWrap(
-        slot="service",
-        key_id=root.key_id,
-        algorithm=SERVICE_ALGORITHM,
-        wrapped=wrapped,
-        created=timestamp(),
-    )
 
 
 def new_site(
@@ -143,7 +108,7 @@ def _first_keystore(
         policy_id,
         created=timestamp(),
         fingerprint=wrapping.tik_fingerprint(tik, policy_id=bytes.fromhex(policy_id), generation=1),
-        wrap=new_tik_wrap(root, tik),
+        wrap=servicekeys.new_tik_wrap(root, tik),
     )
     site = new_site(
         tik,
@@ -168,3 +133,7 @@ def _first_anchor(known: Anchor | None, keystore: Keystore, folder: str) -> Anch
             place=folder,
         )
     return anchors.trust(keystore)
+
+
+def _record_policy(audit: AuditLog, outcome: Outcome, policy_id: str, key_id: str) -> None:
+    audit.append("policy.create", outcome, policy_id=policy_id, key_id=key_id, generation=1)

@@ -13,6 +13,7 @@ from keyhierarchy import keystore as keystores
 from keyhierarchy import wrapping
 from keyhierarchy.errors import (
     AnchorMismatch,
+    AuditChainBroken,
     KeyHierarchyError,
     KeystoreInvalid,
     RootKeyUnavailable,
@@ -24,13 +25,27 @@ from keyhierarchy.wrapping import FileKeyWrapper
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from keyhierarchy.anchor import PolicyPin
+    from keyhierarchy.anchor import Anchor, PolicyPin
+    from keyhierarchy.audit import AuditLog
     from keyhierarchy.keystore import Section, SiteRecord
     from keyhierarchy.policy import DataEncryptionPolicy, TikGeneration, TikWrap
     from keyhierarchy.rootkey import RootKey
 
     # Builds the root key for a wrap of a policy, or None for a slot this process must not use.
     RootSource = Callable[[DataEncryptionPolicy, TikWrap], RootKey | None]
+
+
+def require_log(known: Anchor | None, audit: AuditLog) -> None:
+    """Raise AuditChainBroken where a store that this host knows has no audit log any more.
+
+    A store that has an anchor has a record, because that is written before the anchor is.
+    """
+    if known is not None and audit.head().count == 0:
+        raise AuditChainBroken(
+            f"the audit log {audit.path} of a store that this host knows is gone; put it back from "
+            "a backup, or go on with a new one: ckfs-keys audit restart",
+            place=audit.path,
+        )
 
 
 def open_section(
@@ -48,7 +63,7 @@ def open_section(
         anchors.check_section(pin, section, place)
         # What was pinned must vouch for each generation that has come since.
         needed.update(range(pin.tik_generation, policy.current_tik.generation))
-    tiks = {number: _open_generation(policy, number, roots, place) for number in sorted(needed)}
+    tiks = {number: open_generation(policy, number, roots, place) for number in sorted(needed)}
     if pin is not None:
         _check_endorsements(policy, tiks, pin, place)
     current = tiks[policy.current_tik.generation]
@@ -94,10 +109,10 @@ def open_site(
     return wrappers, metadata_key
 
 
-def _open_generation(
+def open_generation(
     policy: DataEncryptionPolicy, generation: int, roots: RootSource, place: str
 ) -> bytes:
-    """Ask the roots one after the other until one opens this generation."""
+    """Return one generation of the TIK: ask the roots one by one until one opens it."""
     tik = policy.tik(generation)
     if tik is None:
         raise KeystoreInvalid(
