@@ -15,6 +15,7 @@ import msgspec
 import typer
 
 from keyhierarchy import display, errors, statedir
+from keyhierarchy.storeid import find_store
 
 if TYPE_CHECKING:
     from keyhierarchy.audit import AuditLog, Record
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
 PROGRAM = "ckfs-keys"
 EXIT_UNEXPECTED = 1
 EXIT_USAGE = 2
-EXIT_NOT_A_STORE = 10
 EXIT_INTERRUPTED = 130
 # The first class that fits counts, so that a subclass stands before its parent.
 EXIT_CODES: tuple[tuple[type[errors.KeyHierarchyError], int], ...] = (
+    (errors.NotAStore, 10),
     (errors.KeystoreNewer, 11),
     (errors.KeystoreInvalid, 12),
     (errors.KeystoreMissing, 12),
@@ -41,8 +42,6 @@ EXIT_CODES: tuple[tuple[type[errors.KeyHierarchyError], int], ...] = (
     (errors.KeystoreBusy, 17),
     (errors.TransitionRefused, 19),
 )
-_STORE_FORMAT = 1
-_STORE_LIMIT = 1 << 20
 _DUMPABLE = 4  # PR_SET_DUMPABLE of prctl(2)
 
 _EXITS = """Exit codes: 0 done, 1 unexpected, 2 usage, 10 not a store, 11 made by a newer version,
@@ -65,10 +64,6 @@ app.add_typer(service_key_app, name="service-key")
 
 StoreArgument = Annotated[str, typer.Argument(metavar="STORE", help="Folder with the ciphertext.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-
-
-class NotAStore(errors.KeyHierarchyError):
-    """The folder has no readable store document. Known only here: the document is the driver's."""
 
 
 def _show_version(asked: bool) -> None:
@@ -257,7 +252,7 @@ def service_key_list(context: typer.Context, as_json: JsonOption = False) -> Non
             "created": key.created,
             "state": "current" if key.id == current.id else "archived",
         }
-        for key in keys.keys()
+        for key in keys.masters()
     ]
     if as_json:
         display.print_json({"folder": keys.folder, "keys": listed})
@@ -284,40 +279,8 @@ def service_key_roll(context: typer.Context, as_json: JsonOption = False) -> Non
     typer.echo(f"now run: {PROGRAM} rewrap STORE, for each store; and back up the state folder")
 
 
-def find_store(store: str) -> tuple[str, bytes]:
-    """Return a store's control folder and id. NotAStore where it has none.
-
-    The document belongs to the driver; only what names and dates it is read here.
-    """
-    from keyhierarchy import durable  # noqa: PLC0415 - `--help` must stay quick
-
-    control_folder = os.path.join(os.path.abspath(store), ".ckfs")
-    place = os.path.join(control_folder, "store.json")
-    remedy = "name the folder with the ciphertext, or make a store there with: ckfs init"
-    try:
-        document = msgspec.json.decode(durable.read_document(place, limit=_STORE_LIMIT))
-        lowest_reader = document["lowest_reader"]
-        store_id = bytes.fromhex(document["store_id"])
-        too_new = lowest_reader > _STORE_FORMAT
-    except errors.KeystoreMissing as error:
-        raise NotAStore(f"{store} is no store: it has no .ckfs/store.json; {remedy}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, LookupError, TypeError, ValueError) as error:
-        raise errors.KeystoreInvalid(
-            f"{place} is damaged; put it back from a backup", place=place
-        ) from error
-    if too_new:
-        raise errors.KeystoreNewer(
-            f"{store} was made by a newer version: it needs a reader of format {lowest_reader}, "
-            f"this program reads format {_STORE_FORMAT}; use a newer version",
-            place=place,
-        )
-    return control_folder, store_id
-
-
 def exit_code(error: errors.KeyHierarchyError) -> int:
     """Return the exit code of an error of this package."""
-    if isinstance(error, NotAStore):
-        return EXIT_NOT_A_STORE
     return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), EXIT_UNEXPECTED)
 
 
@@ -346,7 +309,7 @@ def _foreign(error: Exception) -> int:
     if message is None:
         if os.environ.get("CKFS_DEBUG"):
             raise error
-        told = f"unexpected: {type(error).__name__}: {error}; CKFS_DEBUG=1 tells more; please report it"
+        told = f"unexpected: {type(error).__name__}: {error}; please report it, with CKFS_DEBUG=1"
         return _complain(told, EXIT_UNEXPECTED)
     if type(error).__name__ == "NoArgsIsHelpError":  # its message is the whole help
         typer.echo(message(), err=True)

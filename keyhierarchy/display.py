@@ -57,7 +57,7 @@ def print_status(facts: dict[str, Any]) -> None:
         for tik in policy["tenant_intermediate_keys"]:
             lines.append(f"  tenant intermediate key, generation {tik['generation']}")
             lines += [
-                f"    {wrap['slot']}: {wrap['key_id']}, {wrap['algorithm']}, since {wrap['created']}"
+                "    {slot}: {key_id}, {algorithm}, since {created}".format(**wrap)
                 for wrap in tik["wraps"]
             ]
     for site in facts["sites"]:

@@ -9,6 +9,7 @@
     │  ├─ KeystoreNewer      it was written by a later version of this program
     │  └─ SiteUnknown        the keystore has no such site
     ├─ KeystoreMissing       there is no such document
+    ├─ NotAStore             the folder that was named has no store document
     ├─ KeystoreBusy          another process is changing it: try again
     ├─ StorageUnavailable    the disk below a document fails or is full: try again
     ├─ UnsafePermissions     owner or mode would let others in, or keep this account out
@@ -94,6 +95,10 @@ class SiteUnknown(KeystoreInvalid):
 
 class KeystoreMissing(KeyHierarchyError):
     """There is no such document."""
+
+
+class NotAStore(KeyHierarchyError):
+    """The folder that was named has no store document."""
 
 
 class KeystoreBusy(KeyHierarchyError):

@@ -104,6 +104,7 @@ class Hierarchy:
         when its first lease is granted. `roots` builds the root keys, where not all are
         service-managed.
         """
+        statedir.require_private(state_dir)
         statedir.refuse_inside_store(state_dir, os.path.dirname(os.path.abspath(control_folder)))
         hierarchy = cls(
             control_folder,

@@ -66,9 +66,14 @@ def service_root(state_dir: str, policy_id: str) -> ServiceManagedRoot:
 def ensure_service_key(state_dir: str) -> None:
     """Make the first service-managed root key of this host, unless there is one."""
     statedir.prepare(state_dir)
-    master, made = service_keys(state_dir).ensure()
-    if made:
-        service_key_log(state_dir).append("service-key.create", "ok", key_id=master.key_id)
+    keys = service_keys(state_dir)
+    if keys.masters():
+        return
+    log = service_key_log(state_dir)
+    log.append("service-key.create", "started")
+    master, made = keys.ensure()
+    if made:  # else another process was quicker, and has told of it
+        log.append("service-key.create", "ok", key_id=master.key_id)
 
 
 def roll_service_key(state_dir: str) -> tuple[MasterKey, MasterKey]:

@@ -68,6 +68,12 @@ def refuse_inside_store(state_dir: str, store: str) -> None:
         place = above
 
 
+def require_private(state_dir: str) -> None:
+    """Refuse a state folder that others can enter; one that is not there hides nothing."""
+    if os.path.lexists(state_dir):
+        durable.require_private_folder(state_dir)
+
+
 def prepare(state_dir: str) -> None:
     """Make the state folder where it is missing; refuse one that others can enter."""
     durable.make_private_folder(state_dir)

@@ -74,13 +74,13 @@ class ServiceKeys:
 
     def current(self) -> MasterKey:
         """Return the master key for new wraps. RootKeyMissing where the folder has none."""
-        keys = self.keys()
+        keys = self.masters()
         if not keys:
             raise self._missing("there is no service-managed root key")
         # A rollover that was cut short leaves two current ones; the newer is meant.
         return next((key for key in reversed(keys) if key.state == "current"), keys[-1])
 
-    def keys(self) -> list[MasterKey]:
+    def masters(self) -> list[MasterKey]:
         """Return all master keys, oldest first; an empty list where there are none."""
         if not os.path.lexists(self.folder):
             return []
@@ -115,7 +115,7 @@ class ServiceKeys:
         """Return the current master key, made now if there is none, and whether it was made."""
         durable.make_private_folder(self.folder)
         with durable.locked(os.path.join(self.folder, _LOCK), wait=True):
-            if self.keys():
+            if self.masters():
                 return self.current(), False
             return self._create(1), True
 
@@ -124,8 +124,8 @@ class ServiceKeys:
         self.current()  # a rollover of nothing is a mistake in the place, not a wish for a key
         with durable.locked(os.path.join(self.folder, _LOCK)):
             old = self.current()
-            new = self._create(self.keys()[-1].sequence + 1)
-            for key in self.keys():
+            new = self._create(self.masters()[-1].sequence + 1)
+            for key in self.masters():
                 if key.state == "current" and key.id != new.id:
                     self._write(replace(key, state="archived"))
         return new, old
