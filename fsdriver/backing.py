@@ -85,11 +85,11 @@ class Backing:
             if status.st_uid != os.geteuid() or not stat.S_ISREG(status.st_mode):
                 raise
             mode = stat.S_IMODE(status.st_mode)
-            os.chmod(name, mode | 0o600, dir_fd=folder)
+            self.change_mode(folder, name, mode | 0o600)
             try:
                 descriptor = os.open(name, flags, dir_fd=folder)
             finally:
-                os.chmod(name, mode, dir_fd=folder)
+                self.change_mode(folder, name, mode)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise OSError(errno.EIO, "the store has something else where a file was", name)
@@ -177,8 +177,15 @@ class Backing:
             raise OSError(code, os.strerror(code), name)
 
     def change_mode(self, folder: int, name: str, mode: int) -> None:
-        """Permission bits of a file, folder or node."""
-        os.chmod(name, mode, dir_fd=folder)
+        """Permission bits of a file, folder or node; EOPNOTSUPP for a symlink.
+
+        chmod(2) follows symlinks, so the entry is pinned before its mode is changed.
+        """
+        descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            os.chmod(f"/proc/self/fd/{descriptor}", mode)
+        finally:
+            os.close(descriptor)
 
     def change_owner(self, folder: int, name: str, uid: int, gid: int) -> None:
         """-1 leaves one as it is."""
@@ -201,22 +208,22 @@ class Backing:
         os.utime(descriptor, ns=(atime_ns, mtime_ns))
 
     def xattr_names(self, folder: int, name: str) -> list[str]:
-        """Attributes of the entry itself."""
-        return os.listxattr(_at(folder, name), follow_symlinks=False)
+        """Attributes of an entry itself, or without a name of the open file or folder."""
+        return os.listxattr(_at(folder, name), follow_symlinks=not name)
 
     def get_xattr(self, folder: int, name: str, attribute: str) -> bytes:
         """ENODATA when there is none."""
-        return os.getxattr(_at(folder, name), attribute, follow_symlinks=False)
+        return os.getxattr(_at(folder, name), attribute, follow_symlinks=not name)
 
     def set_xattr(self, folder: int, name: str, attribute: str, value: bytes, flags: int) -> None:
         """Flags are os.XATTR_CREATE and os.XATTR_REPLACE."""
-        os.setxattr(_at(folder, name), attribute, value, flags, follow_symlinks=False)
+        os.setxattr(_at(folder, name), attribute, value, flags, follow_symlinks=not name)
 
     def remove_xattr(self, folder: int, name: str, attribute: str) -> None:
         """ENODATA when there is none."""
-        os.removexattr(_at(folder, name), attribute, follow_symlinks=False)
+        os.removexattr(_at(folder, name), attribute, follow_symlinks=not name)
 
 
-def _at(folder: int, name: str) -> str:
+def _at(folder: int, name: str) -> str | int:
     """There is no getxattrat before Linux 6.13: the folder's entry in /proc stands for it."""
-    return f"/proc/self/fd/{folder}/{name}"
+    return f"/proc/self/fd/{folder}/{name}" if name else folder

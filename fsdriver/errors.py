@@ -25,6 +25,7 @@ A message says what happened, to which file, and what to do; never key bytes or 
 """
 
 import errno
+import os
 
 
 class CkfsError(Exception):
@@ -133,3 +134,8 @@ class KeyRejected(FileError):
     """A wrapped key that does not open under the key it names."""
 
     errno = errno.EKEYREJECTED
+
+
+def refuse(code: int) -> OSError:
+    """What a program gets when the call itself is at fault, not the store."""
+    return OSError(code, os.strerror(code))

@@ -11,14 +11,13 @@ fsync or the last close.
 """
 
 import errno
-import os
 import time
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
 from fsdriver.buffers import Buffers
-from fsdriver.errors import ChunkInvalid, KeyRevoked, KeyUnavailable
+from fsdriver.errors import ChunkInvalid, KeyUnavailable, refuse
 from fsdriver.format.extents import ExtentMap
 from fsdriver.format.geometry import HEADER_SIZE, RECORD_OVERHEAD
 from fsdriver.format.header import SealedState
@@ -354,16 +353,14 @@ class OpenFile:
     def _check_size(self, size: int) -> None:
         """A size that no backing file can have must fail before anything is touched."""
         if self.file.geometry.ciphertext_size(size) > _OFFSET_MAX:
-            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+            raise refuse(errno.EFBIG)
 
     def _admit(self) -> None:
         """Every use of content asks here first whether the key may still be used."""
         self._vetting.admit()
         lease = self.file.lease
         if not lease.valid:
-            raise KeyRevoked(
-                f"the key of site {lease.site_id.hex()} was revoked; ask the owner of its root keys"
-            )
+            lease.require_valid()
         if time.monotonic() > lease.deadline:
             raise KeyUnavailable(
                 f"the lease on the key of site {lease.site_id.hex()} ran out and no root key "

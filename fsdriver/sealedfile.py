@@ -31,6 +31,7 @@ class Lease(Protocol):
     """What the data path needs of a site's key: a flag, and the wraps of file keys."""
 
     site_id: bytes
+    root_directory_id: bytes
     generation: int
     valid: bool
     deadline: float
@@ -41,6 +42,10 @@ class Lease(Protocol):
 
     def unwrap_file_key(self, file_id: bytes, generation: int, wrapped: bytes) -> bytes:
         """The file key; raises an error of the key hierarchy."""
+        ...
+
+    def require_valid(self) -> None:
+        """Raises why the lease ended, once `valid` is false."""
         ...
 
 

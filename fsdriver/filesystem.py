@@ -1,0 +1,351 @@
+"""POSIX semantics over a tree of encrypted files: synchronous, and ignorant of any FUSE library.
+
+Plain values come in and go out: inode numbers, bytes, `Attributes`; whatever is refused is raised
+and `errno_of` says as what. A transport translates and decides nothing. Everything runs on one
+thread; only what `begin_fsync` returns may run on another.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from fsdriver.changes import Changes, change
+from fsdriver.errors import CkfsError, refuse
+from fsdriver.folder import Listed
+from fsdriver.inodes import ROOT, Inode
+from fsdriver.namespace import Caller, Namespace
+from fsdriver.renaming import Renaming
+from fsdriver.reports import Reports
+from fsdriver.tree import Attributes, Tree
+from fsdriver.xattrs import ExtendedAttributes
+
+_WRITING: Final = os.O_WRONLY | os.O_RDWR
+
+
+class _Handle:
+    __slots__ = ("inode", "listing", "writing")
+
+    def __init__(self, inode: Inode, *, writing: bool = False) -> None:
+        self.inode = inode
+        self.writing = writing
+        self.listing: list[Listed] | None = None
+
+
+class Filesystem:
+    """The operations of one mount."""
+
+    def __init__(self, tree: Tree, *, read_only: bool = False) -> None:
+        self._tree = tree
+        self._reports = Reports()
+        tree.report = self._reports.report
+        tree.read_only = read_only
+        self._read_only = read_only
+        self._namespace = Namespace(tree)
+        self._renaming = Renaming(tree, self._namespace)
+        self._xattrs = ExtendedAttributes(tree)
+        self._handles: dict[int, _Handle] = {}
+        self._next_handle = 1
+
+    def errno_of(self, error: Exception, number: int = 0) -> int:
+        """What the program gets for an error, after it is logged if it is the store's fault."""
+        return self._reports.errno_of(error, self._tree.inodes.get(number))
+
+    # Inodes and attributes
+
+    def _inode(self, number: int) -> Inode:
+        inode = self._tree.inodes.get(number)
+        if inode is None:
+            raise refuse(errno.ESTALE)
+        return inode
+
+    def _counted(self, inode: Inode, status: os.stat_result) -> Attributes:
+        inode.lookups += 1
+        return self._tree.attributes(inode, status)
+
+    def lookup(self, parent: int, name: bytes) -> Attributes:
+        """Counts as one lookup; ENOENT when there is no such name."""
+        return self._counted(*self._tree.look_up(self._inode(parent), name))
+
+    def forget(self, number: int, count: int) -> None:
+        """Take back `count` lookups."""
+        inode = self._tree.inodes.forget(number, count)
+        if inode is not None and inode.kind == stat.S_IFDIR:
+            self._tree.discard(inode)
+
+    def getattr(self, number: int) -> Attributes:
+        """Size, mode, times."""
+        inode = self._inode(number)
+        return self._tree.attributes(inode, self._tree.status(inode))
+
+    def setattr(self, number: int, changes: Changes) -> Attributes:
+        """chmod, chown, truncate and utimens in one; in this order, as the first undo the last."""
+        self._require_writable()
+        inode = self._inode(number)
+        change(self._tree, inode, changes)
+        return self._tree.attributes(inode, self._tree.status(inode))
+
+    def readlink(self, number: int) -> bytes:
+        """A symlink's target."""
+        inode = self._inode(number)
+        place = self._tree.place(inode)
+        text = self._tree.backing.read_symlink(place.folder.descriptor, place.name.text)
+        target, _bound = place.folder.site.names.decrypt_target(text, place.name.binding)
+        return target
+
+    def statfs(self) -> os.statvfs_result:
+        """Of the filesystem that holds the store."""
+        root = self._tree.folder(self._tree.inodes.root)
+        return self._tree.backing.statvfs(root.descriptor)
+
+    # Names
+
+    def _require_writable(self) -> None:
+        if self._read_only:
+            raise refuse(errno.EROFS)
+
+    def create(
+        self, parent: int, name: bytes, mode: int, flags: int, caller: Caller
+    ) -> tuple[Attributes, int]:
+        """Make and open a file in one; counts as one lookup. EEXIST when the name is taken."""
+        self._require_writable()
+        inode, status = self._namespace.create(self._inode(parent), name, mode, caller)
+        handle = self._open_handle(inode, writing=bool(flags & _WRITING))
+        return self._counted(inode, status), handle
+
+    def mknod(self, parent: int, name: bytes, mode: int, device: int, caller: Caller) -> Attributes:
+        """A file, FIFO, socket or device node; counts as one lookup."""
+        self._require_writable()
+        where = self._inode(parent)
+        if stat.S_IFMT(mode) in (0, stat.S_IFREG):
+            inode, status = self._namespace.create(where, name, mode, caller)
+            inode.lookups += 1
+            self._tree.shut_if_unused(inode)
+            return self._tree.attributes(inode, self._tree.status(inode))
+        return self._counted(*self._namespace.make_node(where, name, mode, device, caller))
+
+    def mkdir(self, parent: int, name: bytes, mode: int, caller: Caller) -> Attributes:
+        """A folder; counts as one lookup."""
+        self._require_writable()
+        made = self._namespace.make_directory(self._inode(parent), name, mode, caller)
+        return self._counted(*made)
+
+    def symlink(self, parent: int, name: bytes, target: bytes, caller: Caller) -> Attributes:
+        """A symlink; counts as one lookup."""
+        self._require_writable()
+        made = self._namespace.make_symlink(self._inode(parent), name, target, caller)
+        return self._counted(*made)
+
+    def link(self, number: int, parent: int, name: bytes) -> Attributes:
+        """Another name; counts as one lookup."""
+        self._require_writable()
+        inode = self._inode(number)
+        return self._counted(inode, self._renaming.link(inode, self._inode(parent), name))
+
+    def unlink(self, parent: int, name: bytes) -> None:
+        """Remove a name that is no folder's."""
+        self._require_writable()
+        self._namespace.unlink(self._inode(parent), name)
+
+    def rmdir(self, parent: int, name: bytes) -> None:
+        """Remove an empty folder."""
+        self._require_writable()
+        self._namespace.remove_directory(self._inode(parent), name)
+
+    def rename(
+        self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int = 0
+    ) -> None:
+        """rename(2); flags as in renameat2(2)."""
+        self._require_writable()
+        self._renaming.rename(self._inode(parent), name, self._inode(new_parent), new_name, flags)
+
+    # Content
+
+    def _open_handle(self, inode: Inode, *, writing: bool = False) -> int:
+        if inode.open is not None:
+            inode.open.handles += 1
+        handle = self._next_handle
+        self._next_handle += 1
+        self._handles[handle] = _Handle(inode, writing=writing)
+        return handle
+
+    def open(self, number: int, flags: int) -> int:
+        """A handle; O_TRUNC is honoured, O_APPEND is the kernel's to resolve."""
+        inode = self._inode(number)
+        writing = bool(flags & _WRITING)
+        if writing or flags & os.O_TRUNC:
+            self._require_writable()
+        content = self._tree.open_content(inode, writable=writing)
+        handle = self._open_handle(inode, writing=writing)
+        if flags & os.O_TRUNC:
+            try:
+                content.truncate(0)
+            except BaseException:
+                self.release(handle)
+                raise
+        return handle
+
+    def read(self, handle: int, offset: int, length: int) -> memoryview | bytes:
+        """Valid until the next call of any operation."""
+        content = self._handles[handle].inode.open
+        if content is None:
+            raise refuse(errno.EBADF)
+        return content.read(offset, length)
+
+    def write(self, handle: int, offset: int, data: bytes | memoryview) -> int:
+        """All of it, or an error."""
+        opened = self._handles[handle]
+        content = opened.inode.open
+        if content is None or not opened.writing:
+            raise refuse(errno.EBADF)
+        return content.write(offset, data)
+
+    def flush(self, handle: int) -> None:
+        """At every close(2) of a descriptor: what fails here, the program still hears of."""
+        content = self._handles[handle].inode.open
+        if content is not None:
+            content.seal()
+
+    def release(self, handle: int) -> None:
+        """The last close of a handle."""
+        inode = self._handles.pop(handle).inode
+        if inode.open is not None:
+            inode.open.handles -= 1
+            self._tree.shut_if_unused(inode)
+
+    def begin_fsync(self, handle: int, *, data_only: bool) -> Callable[[], None]:
+        """Seal now; the result waits for the disk and may be called on another thread."""
+        content = self._handles[handle].inode.open
+        if content is None:
+            raise refuse(errno.EBADF)
+        content.seal()
+        return self._waiting(content.file.descriptor, data_only=data_only)
+
+    def _waiting(self, descriptor: int, *, data_only: bool) -> Callable[[], None]:
+        backing = self._tree.backing
+        duplicate = backing.duplicate(descriptor)
+
+        def wait() -> None:
+            try:
+                if data_only:
+                    backing.sync_data(duplicate)
+                else:
+                    backing.sync(duplicate)
+            finally:
+                backing.close(duplicate)
+
+        return wait
+
+    # Folders
+
+    def opendir(self, number: int) -> int:
+        """A handle for reading a folder."""
+        inode = self._inode(number)
+        self._tree.folder(inode)
+        return self._open_handle(inode)
+
+    def readdir(self, handle: int, start: int) -> Iterator[tuple[bytes, Attributes, int]]:
+        """(name, attributes, where to start for the next one), from `start` on.
+
+        The listing is the one of the moment when it was begun; `start` 0 begins it anew. Nothing
+        is counted as a lookup: the caller says `count_lookup` for each entry that it passes on.
+        """
+        opened = self._handles[handle]
+        parent = opened.inode
+        if opened.listing is None or start == 0:
+            opened.listing, reasons = self._tree.folder(parent).listing(self._tree.backing)
+            for reason in reasons:
+                self._reports.report(parent, reason)
+        dots = ((b".", parent), (b"..", parent.parent or parent))
+        for at, (name, inode) in enumerate(dots):
+            if start <= at:
+                status = self._tree.status(inode)
+                yield name, self._tree.attributes(inode, status), at + 1
+        for at in range(max(0, start - len(dots)), len(opened.listing)):
+            listed = opened.listing[at]
+            try:
+                folder = self._tree.folder(parent)
+                status = self._tree.backing.stat(folder.descriptor, listed.text)
+            except OSError:
+                continue  # removed since the listing was made
+            inode = self._tree.inodes.enter(status, parent, listed.name)
+            if listed.foreign:
+                inode.foreign = listed.text
+            try:
+                yield (
+                    listed.name,
+                    self._tree.attributes(inode, status),
+                    at + len(dots) + 1,
+                )
+            finally:
+                self._tree.inodes.drop_if_unused(inode)
+
+    def count_lookup(self, number: int) -> None:
+        """An entry of a listing was handed to the kernel."""
+        self._inode(number).lookups += 1
+
+    def releasedir(self, handle: int) -> None:
+        """The last close of a folder's handle."""
+        del self._handles[handle]
+
+    def begin_fsync_directory(self, handle: int) -> Callable[[], None]:
+        """The result waits for the disk and may be called on another thread."""
+        folder = self._tree.folder(self._handles[handle].inode)
+        return self._waiting(folder.descriptor, data_only=False)
+
+    # Extended attributes
+
+    def getxattr(self, number: int, name: bytes) -> bytes:
+        """ENODATA when there is none."""
+        return self._xattrs.get(self._inode(number), name)
+
+    def setxattr(self, number: int, name: bytes, value: bytes, flags: int = 0) -> None:
+        """EOPNOTSUPP for all but user.*."""
+        self._require_writable()
+        self._xattrs.set(self._inode(number), name, value, flags)
+
+    def removexattr(self, number: int, name: bytes) -> None:
+        """ENODATA when there is none."""
+        self._require_writable()
+        self._xattrs.remove(self._inode(number), name)
+
+    def listxattr(self, number: int) -> list[bytes]:
+        """Names."""
+        return self._xattrs.names(self._inode(number))
+
+    # The whole
+
+    def path_of(self, number: int) -> str:
+        """For messages."""
+        inode = self._tree.inodes.get(number)
+        return inode.path() if inode else ""
+
+    def backing_path(self, number: int) -> str:
+        """Where an inode lies, relative to the store."""
+        parts: list[str] = []
+        inode: Inode | None = self._inode(number)
+        while inode is not None and inode.number != ROOT:
+            parts.append(self._tree.place(inode).name.text)
+            inode = inode.parent
+        return "/".join(reversed(parts))
+
+    def counts(self) -> dict[str, int]:
+        """For status: what is known and open."""
+        inodes = self._tree.inodes.all()
+        return {
+            "inodes": len(inodes),
+            "open_files": sum(inode.open is not None for inode in inodes),
+            "handles": len(self._handles),
+        }
+
+    def close(self) -> None:
+        """Seal every file that is still open, and give every descriptor back."""
+        for inode in self._tree.inodes.all():
+            if inode.open is not None:
+                try:
+                    inode.open.seal()
+                except (OSError, CkfsError) as error:
+                    self._reports.report(inode, error)
+        self._tree.close()
+        self._handles.clear()

@@ -1,0 +1,245 @@
+"""One folder of the store: its record, and its names as the mount and as the store have them.
+
+Knows how a name is written into the store (encrypted, long, or plain) and which entries of a
+backing folder are the driver's own. Does not know inodes or parents (FORMAT.md sections 7, 8).
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from cryptography.hazmat.primitives import hashes
+
+from fsdriver.backing import Backing
+from fsdriver.errors import DirectoryRecordInvalid, NameInvalid, refuse
+from fsdriver.format import base32hex, directory
+from fsdriver.format.directory import DirectoryRecord
+from fsdriver.format.names import NAME_MAX, RESERVED, NameCipher
+from fsdriver.sealedfile import Lease
+
+CONTROL_FOLDER: Final = ".ckfs"
+LONG_ENTRY: Final = ".ckfs-long."
+LONG_NAME: Final = ".ckfs-name."
+TEMPORARY: Final = ".ckfs-tmp-"
+FOREIGN_SUFFIX: Final = b".ckfs-foreign"
+"""What an entry that this folder did not write is shown with."""
+
+_NAMES_KEPT: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A site's lease and what its metadata key encrypts."""
+
+    lease: Lease
+    names: NameCipher
+
+
+class BackingName(NamedTuple):
+    """How one name is written into the store."""
+
+    text: str
+    binding: bytes
+    sidecar: bytes = b""
+    """For a long name: what its sidecar says."""
+
+
+class Listed(NamedTuple):
+    """One entry of a listing. `text` is empty for a foreign one's binding to be unknown."""
+
+    name: bytes
+    text: str
+    kind: int
+    foreign: bool
+
+
+class Folder:
+    """An open backing folder whose record has been verified."""
+
+    __slots__ = ("_known", "descriptor", "plaintext_names", "record", "site")
+
+    def __init__(
+        self, descriptor: int, site: Site, record: DirectoryRecord, *, plaintext_names: bool
+    ) -> None:
+        self.descriptor = descriptor
+        self.site = site
+        self.record = record
+        self.plaintext_names = plaintext_names
+        self._known: dict[bytes, BackingName] = {}
+
+    def backing_name(self, name: bytes) -> BackingName:
+        """Raises OSError ENAMETOOLONG, EINVAL, or EPERM for a name that the store keeps."""
+        known = self._known.get(name)
+        if known is not None:
+            return known
+        if len(name) > NAME_MAX:
+            raise refuse(errno.ENAMETOOLONG)
+        if not name or name in (b".", b"..") or b"/" in name or b"\0" in name:
+            raise OSError(errno.EINVAL, "not a name of a file")
+        encrypted = self.site.names.encrypt_name(self.record.directory_id, name)
+        if self.plaintext_names:
+            if name.startswith(RESERVED.encode()):
+                raise OSError(errno.EPERM, f"names that begin with {RESERVED} are the store's own")
+            known = BackingName(os.fsdecode(name), encrypted.binding)
+        elif len(encrypted.text) > NAME_MAX:
+            sidecar = encrypted.text.encode()
+            known = BackingName(LONG_ENTRY + _digest(sidecar), encrypted.binding, sidecar)
+        else:
+            known = BackingName(encrypted.text, encrypted.binding)
+        if len(self._known) >= _NAMES_KEPT:
+            self._known.clear()
+        self._known[name] = known
+        return known
+
+    def name_of(self, backing: Backing, text: str) -> tuple[bytes, BackingName]:
+        """The name behind a backing name; raises NameInvalid for what this folder did not write."""
+        if self.plaintext_names:
+            name = os.fsencode(text)
+            return name, self.backing_name(name)
+        sidecar = b""
+        encrypted = text
+        if text.startswith(LONG_ENTRY):
+            sidecar = self._read_sidecar(backing, text)
+            encrypted = sidecar.decode("ascii", "replace")
+        name, binding = self.site.names.decrypt_name(self.record.directory_id, encrypted)
+        known = BackingName(text, binding, sidecar)
+        if len(self._known) < _NAMES_KEPT:
+            self._known.setdefault(name, known)
+        return name, known
+
+    def _read_sidecar(self, backing: Backing, text: str) -> bytes:
+        digest = text.removeprefix(LONG_ENTRY)
+        try:
+            descriptor = backing.open_file(self.descriptor, LONG_NAME + digest, writable=False)
+        except OSError as error:
+            raise NameInvalid(
+                f"the entry {text!r} has lost the file {LONG_NAME + digest!r} that holds its name"
+            ) from error
+        try:
+            sidecar = backing.read(descriptor, 2 * NAME_MAX, 0)
+        finally:
+            backing.close(descriptor)
+        if _digest(sidecar) != digest:
+            raise NameInvalid(f"the file {LONG_NAME + digest!r} was changed in the store")
+        return sidecar
+
+    @contextmanager
+    def announced(self, backing: Backing, name: BackingName) -> Iterator[None]:
+        """Around making an entry: its long name, if it has one, lies in the store before it."""
+        created = self._write_sidecar(backing, name)
+        try:
+            yield
+        except BaseException:
+            if created:
+                self.remove_sidecar(backing, name)
+            raise
+
+    def _write_sidecar(self, backing: Backing, name: BackingName) -> bool:
+        if not name.sidecar:
+            return False
+        text = LONG_NAME + name.text.removeprefix(LONG_ENTRY)
+        try:
+            descriptor = backing.create_file(self.descriptor, text, 0o644)
+        except FileExistsError:
+            return False
+        try:
+            backing.write(descriptor, [name.sidecar], 0)
+            backing.sync_data(descriptor)
+        except OSError:
+            backing.unlink(self.descriptor, text)
+            raise
+        finally:
+            backing.close(descriptor)
+        return True
+
+    def remove_sidecar(self, backing: Backing, name: BackingName) -> None:
+        """After a long name is gone."""
+        if name.sidecar:
+            with suppress(FileNotFoundError):
+                backing.unlink(self.descriptor, LONG_NAME + name.text.removeprefix(LONG_ENTRY))
+
+    def listing(self, backing: Backing) -> tuple[list[Listed], list[NameInvalid]]:
+        """Every entry but the driver's own, and the reasons why some of them are foreign."""
+        listed: list[Listed] = []
+        reasons: list[NameInvalid] = []
+        for text, kind in backing.entries(self.descriptor):
+            if text.startswith(RESERVED) and not text.startswith(LONG_ENTRY):
+                continue
+            try:
+                name, _known = self.name_of(backing, text)
+                listed.append(Listed(name, text, kind, foreign=False))
+            except NameInvalid as error:
+                reasons.append(error)
+                listed.append(Listed(foreign_name(text), text, kind, foreign=True))
+            except OSError as error:
+                reasons.append(NameInvalid(f"the entry {text!r} cannot be shown: {error.strerror}"))
+                listed.append(Listed(foreign_name(text), text, kind, foreign=True))
+        return listed, reasons
+
+    def is_empty(self, backing: Backing) -> bool:
+        """Whether nothing but the driver's own entries is left."""
+        return not any(
+            not text.startswith(RESERVED) or text.startswith(LONG_ENTRY)
+            for text, _kind in backing.entries(self.descriptor)
+        )
+
+    def rebind(self, backing: Backing, bindings: tuple[bytes, ...]) -> None:
+        """Seal the folder's record to these names."""
+        record = self.record._replace(generation=self.record.generation + 1, bindings=bindings)
+        descriptor = backing.open_file(self.descriptor, directory.RECORD_NAME, writable=True)
+        try:
+            backing.write(descriptor, [record.seal(self.site.names.directory_records)], 0)
+        finally:
+            backing.close(descriptor)
+        self.record = record
+
+
+def foreign_name(text: str) -> bytes:
+    """What a foreign entry is shown as; kept within the length that a name may have."""
+    return os.fsencode(text)[: NAME_MAX - len(FOREIGN_SUFFIX)] + FOREIGN_SUFFIX
+
+
+def read_record(backing: Backing, descriptor: int) -> bytes:
+    """The record of an open backing folder; raises DirectoryRecordInvalid when there is none."""
+    try:
+        record = backing.open_file(descriptor, directory.RECORD_NAME, writable=False)
+    except FileNotFoundError:
+        raise DirectoryRecordInvalid(
+            f"the folder has no {directory.RECORD_NAME}: it is foreign to the store, or the file "
+            "was deleted; restore it from a backup of the store"
+        ) from None
+    try:
+        return backing.read(record, directory.RECORD_SIZE + 1, 0)
+    finally:
+        backing.close(record)
+
+
+def create_record(backing: Backing, descriptor: int, record: DirectoryRecord, site: Site) -> None:
+    """Give a new backing folder its record, readable for whoever may list the folder."""
+    new = backing.create_file(descriptor, directory.RECORD_NAME, 0o644)
+    try:
+        backing.write(new, [record.seal(site.names.directory_records)], 0)
+        # The folder's name must never survive a power cut that its record did not.
+        backing.sync_data(new)
+    finally:
+        backing.close(new)
+
+
+def temporary_name() -> str:
+    """For an entry that is not to be seen until it is renamed."""
+    return TEMPORARY + os.urandom(8).hex()
+
+
+def _digest(sidecar: bytes) -> str:
+    digest = hashes.Hash(hashes.SHA256())
+    digest.update(sidecar)
+    return base32hex.encode(digest.finalize())
+
+
+def kind_of(status: os.stat_result) -> int:
+    """The S_IFMT part of a mode."""
+    return stat.S_IFMT(status.st_mode)

@@ -1,0 +1,161 @@
+"""Inode numbers of the mount: which backing inode each stands for, and under which names.
+
+A number is the backing inode's own, so that it stays the same from mount to mount, unless the
+system has given that to another file while the kernel still knew the first by it. Lookup counts
+are the kernel's: an inode stays until it is forgotten as often as it was handed out.
+"""
+
+import os
+import stat
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from fsdriver.folder import Folder
+    from fsdriver.openfile import OpenFile
+
+ROOT: Final = 1
+_REUSED: Final = 1 << 48
+
+Key = tuple[int, int]
+
+
+class Inode:
+    """One file, folder or node that the kernel knows."""
+
+    __slots__ = (
+        "folder",
+        "foreign",
+        "key",
+        "kind",
+        "links",
+        "lookups",
+        "name",
+        "number",
+        "open",
+        "parent",
+    )
+
+    def __init__(self, number: int, key: Key, kind: int) -> None:
+        self.number = number
+        self.key = key
+        self.kind = kind
+        self.lookups = 0
+        self.parent: Inode | None = None
+        self.name = b""
+        self.links: list[tuple[Inode, bytes]] | None = None
+        """Further names, of a file with several links."""
+        self.foreign = ""
+        """The backing name of an entry that its folder did not write."""
+        self.folder: Folder | None = None
+        self.open: OpenFile | None = None
+
+    def names(self) -> list[tuple["Inode", bytes]]:
+        """Every (parent, name) that is known."""
+        first = [(self.parent, self.name)] if self.parent is not None else []
+        return first + (self.links or [])
+
+    def add_name(self, parent: "Inode", name: bytes) -> None:
+        """Another way to it; the first one stays the preferred one."""
+        if self.parent is None:
+            self.parent, self.name = parent, name
+        elif (self.parent is not parent or self.name != name) and (
+            self.links is None or (parent, name) not in self.links
+        ):
+            self.links = [*(self.links or []), (parent, name)]
+
+    def remove_name(self, parent: "Inode", name: bytes) -> None:
+        """A name that is gone."""
+        names = [known for known in self.names() if known != (parent, name)]
+        self.parent, self.name = names[0] if names else (None, b"")
+        self.links = names[1:] or None
+
+    def path(self) -> str:
+        """For messages: the plaintext path from the mount's root."""
+        parts: list[str] = []
+        inode: Inode | None = self
+        while inode is not None and inode.number != ROOT:
+            parts.append(os.fsdecode(inode.name) or "(deleted)")
+            inode = inode.parent
+        return "/" + "/".join(reversed(parts))
+
+
+class InodeTable:
+    """All inodes that the kernel knows, by number and by backing inode."""
+
+    def __init__(self, root: os.stat_result) -> None:
+        self._numbers: dict[int, Inode] = {}
+        self._keys: dict[Key, Inode] = {}
+        self.root = Inode(ROOT, (root.st_dev, root.st_ino), stat.S_IFDIR)
+        self.root.lookups = 1
+        self._numbers[ROOT] = self.root
+        self._keys[self.root.key] = self.root
+        self._device = root.st_dev
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def get(self, number: int) -> Inode | None:
+        """None for a number that is not, or no longer, known."""
+        return self._numbers.get(number)
+
+    def find(self, status: os.stat_result) -> Inode | None:
+        """The inode that stands for this backing inode."""
+        return self._keys.get((status.st_dev, status.st_ino))
+
+    def all(self) -> list[Inode]:
+        """Every known inode."""
+        return list(self._numbers.values())
+
+    def enter(self, status: os.stat_result, parent: Inode, name: bytes) -> Inode:
+        """The inode of a name that was looked up or made; the caller counts the lookup."""
+        key = (status.st_dev, status.st_ino)
+        kind = stat.S_IFMT(status.st_mode)
+        inode = self._keys.get(key)
+        if inode is not None and inode.kind != kind:
+            # The backing inode was freed and given out again behind the driver's back.
+            self.orphan(inode)
+            inode = None
+        if inode is None:
+            number = status.st_ino
+            if status.st_dev != self._device:
+                number |= 1 << 47
+            while number in self._numbers or number <= ROOT:
+                number += _REUSED
+            inode = Inode(number, key, kind)
+            self._numbers[number] = inode
+            self._keys[key] = inode
+        elif kind == stat.S_IFDIR and inode is not self.root:
+            inode.parent, inode.name = parent, name
+            return inode
+        inode.add_name(parent, name)
+        return inode
+
+    def replace_key(self, inode: Inode, status: os.stat_result) -> None:
+        """The same file now lies in another backing inode."""
+        if self._keys.get(inode.key) is inode:
+            del self._keys[inode.key]
+        inode.key = (status.st_dev, status.st_ino)
+        self._keys[inode.key] = inode
+
+    def orphan(self, inode: Inode) -> None:
+        """Its last name is gone: the backing inode may be given to another file from now on."""
+        if self._keys.get(inode.key) is inode:
+            del self._keys[inode.key]
+        inode.parent, inode.links = None, None
+
+    def forget(self, number: int, count: int) -> Inode | None:
+        """The kernel drops `count` lookups; returns the inode if that was the last of it."""
+        inode = self._numbers.get(number)
+        if inode is None or number == ROOT:
+            return None
+        inode.lookups -= count
+        return self.drop_if_unused(inode)
+
+    def drop_if_unused(self, inode: Inode) -> Inode | None:
+        """Take an inode out that neither the kernel nor a handle needs."""
+        if inode.lookups > 0 or inode.open is not None or inode.number == ROOT:
+            return None
+        if self._keys.get(inode.key) is inode:
+            del self._keys[inode.key]
+        self._numbers.pop(inode.number, None)
+        return inode

@@ -1,0 +1,252 @@
+"""What makes and removes names; renaming.py moves them.
+
+The order within each is what a stop in the middle leaves behind: a helper file before the name
+that needs it, a hidden name for a folder that is not complete.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, NamedTuple
+
+from fsdriver.errors import Damaged, refuse
+from fsdriver.folder import (
+    TEMPORARY,
+    BackingName,
+    Folder,
+    create_record,
+    kind_of,
+    temporary_name,
+)
+from fsdriver.format.directory import DirectoryRecord
+from fsdriver.inodes import Inode
+from fsdriver.openfile import OpenFile
+from fsdriver.sealedfile import SealedFile
+from fsdriver.tree import Place, Tree
+
+SYMLINK_TEXT_MAX: Final = 4095
+
+
+class Caller(NamedTuple):
+    """On whose behalf something is made."""
+
+    uid: int
+    gid: int
+
+
+class Namespace:
+    """Changes to the names of one tree."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._backing = tree.backing
+
+    # Making
+
+    def create(
+        self, parent: Inode, name: bytes, mode: int, caller: Caller
+    ) -> tuple[Inode, os.stat_result]:
+        """A new empty file, left open in the inode; EEXIST when the name is taken."""
+        folder, backing = self._tree.folder(parent), self._backing
+        known = folder.backing_name(name)
+        with folder.announced(backing, known):
+            descriptor = backing.create_file(folder.descriptor, known.text, stat.S_IMODE(mode))
+            try:
+                self._give(folder, caller, descriptor, mode)
+                file = SealedFile.create(
+                    backing,
+                    descriptor,
+                    folder.site.lease,
+                    self._tree.geometry.chunk_size,
+                    (known.binding,),
+                )
+                status = backing.stat_open(descriptor)
+            except BaseException:
+                backing.close(descriptor)
+                backing.unlink(folder.descriptor, known.text)
+                raise
+        inode = self._tree.inodes.enter(status, parent, name)
+        inode.open = OpenFile(file, self._tree.buffers, vetted=True)
+        return inode, status
+
+    def _give(self, folder: Folder, caller: Caller, descriptor: int, mode: int) -> None:
+        """Hand what root's driver made to the program's user, who asked for it."""
+        if os.geteuid() != 0 or caller == (0, 0):
+            return
+        inherits = self._backing.stat_open(folder.descriptor).st_mode & stat.S_ISGID
+        self._backing.change_open_owner(descriptor, caller.uid, -1 if inherits else caller.gid)
+        if mode & (stat.S_ISUID | stat.S_ISGID):
+            self._backing.change_open_mode(descriptor, stat.S_IMODE(mode))
+
+    def make_node(
+        self, parent: Inode, name: bytes, mode: int, device: int, caller: Caller
+    ) -> tuple[Inode, os.stat_result]:
+        """A FIFO, socket or device node."""
+
+        def make(folder: Folder, known: BackingName) -> None:
+            self._backing.make_node(folder.descriptor, known.text, mode, device)
+
+        return self._make(parent, name, caller, make)
+
+    def make_symlink(
+        self, parent: Inode, name: bytes, target: bytes, caller: Caller
+    ) -> tuple[Inode, os.stat_result]:
+        """ENAMETOOLONG for a target whose ciphertext no symlink can hold (3,053 bytes)."""
+
+        def make(folder: Folder, known: BackingName) -> None:
+            text = folder.site.names.encrypt_target(target, known.binding)
+            if len(text) > SYMLINK_TEXT_MAX:
+                raise refuse(errno.ENAMETOOLONG)
+            self._backing.make_symlink(folder.descriptor, known.text, text)
+
+        return self._make(parent, name, caller, make)
+
+    def _make(
+        self,
+        parent: Inode,
+        name: bytes,
+        caller: Caller,
+        make: Callable[[Folder, BackingName], None],
+    ) -> tuple[Inode, os.stat_result]:
+        folder, backing = self._tree.folder(parent), self._backing
+        known = folder.backing_name(name)
+        with folder.announced(backing, known):
+            make(folder, known)
+        status = backing.stat(folder.descriptor, known.text)
+        if os.geteuid() == 0 and caller != (0, 0):
+            inherits = backing.stat_open(folder.descriptor).st_mode & stat.S_ISGID
+            gid = -1 if inherits else caller.gid
+            backing.change_owner(folder.descriptor, known.text, caller.uid, gid)
+            status = backing.stat(folder.descriptor, known.text)
+        return self._tree.inodes.enter(status, parent, name), status
+
+    def make_directory(
+        self,
+        parent: Inode,
+        name: bytes,
+        mode: int,
+        caller: Caller,
+    ) -> tuple[Inode, os.stat_result]:
+        """A new folder; it gets its name once its record lies in it."""
+        folder, backing = self._tree.folder(parent), self._backing
+        known = folder.backing_name(name)
+        with suppress(FileNotFoundError):
+            backing.stat(folder.descriptor, known.text)
+            raise refuse(errno.EEXIST)
+        temporary = temporary_name()
+        backing.make_directory(folder.descriptor, temporary, mode | 0o700)
+        descriptor = backing.open_directory(folder.descriptor, temporary)
+        try:
+            record = DirectoryRecord(os.urandom(16), folder.site.lease.site_id, 1, (known.binding,))
+            create_record(backing, descriptor, record, folder.site)
+            status = backing.stat_open(descriptor)
+            wanted = stat.S_IMODE(mode) | (status.st_mode & stat.S_ISGID)
+            if os.geteuid() == 0 and caller != (0, 0):
+                gid = -1 if status.st_mode & stat.S_ISGID else caller.gid
+                backing.change_open_owner(descriptor, caller.uid, gid)
+            if stat.S_IMODE(status.st_mode) != wanted:
+                backing.change_open_mode(descriptor, wanted)
+            with folder.announced(backing, known):
+                backing.rename(folder.descriptor, temporary, folder.descriptor, known.text)
+            status = backing.stat_open(descriptor)
+        except BaseException:
+            self._sweep(folder, temporary)
+            raise
+        finally:
+            backing.close(descriptor)
+        return self._tree.inodes.enter(status, parent, name), status
+
+    # Removing
+
+    def unlink(self, parent: Inode, name: bytes) -> None:
+        """Remove a name; a file that is open lives on without one."""
+        place, status, _foreign = self._tree.find(parent, name)
+        if kind_of(status) == stat.S_IFDIR:
+            raise refuse(errno.EISDIR)
+        inode = self._tree.inodes.find(status)
+        if kind_of(status) == stat.S_IFREG and status.st_nlink > 1:
+            self._unbind(place, status, inode, parent, name)
+        self._backing.unlink(place.folder.descriptor, place.name.text)
+        place.folder.remove_sidecar(self._backing, place.name)
+        self.gone(inode, status, parent, name)
+
+    def _unbind(
+        self,
+        place: Place,
+        status: os.stat_result,
+        inode: Inode | None,
+        parent: Inode,
+        name: bytes,
+    ) -> None:
+        """The other links of a file must not be mistaken for this one later."""
+        known = inode or self._tree.inodes.enter(status, parent, name)
+        try:
+            with self._tree.sealed(known, writable=True) as file:
+                if not file.state.unbound:
+                    left = [one for one in file.state.bindings if one != place.name.binding]
+                    file.rebind(left)
+        except Damaged as error:
+            # A damaged file may still be deleted.
+            self._tree.report(known, error)
+        finally:
+            if inode is None:
+                self._tree.inodes.drop_if_unused(known)
+
+    def gone(self, inode: Inode | None, status: os.stat_result, parent: Inode, name: bytes) -> None:
+        if inode is None:
+            return
+        inode.remove_name(parent, name)
+        if status.st_nlink <= 1 or kind_of(status) == stat.S_IFDIR:
+            self._tree.inodes.orphan(inode)
+
+    def remove_directory(self, parent: Inode, name: bytes) -> None:
+        """ENOTEMPTY unless only the driver's own files are left in it."""
+        place, status, foreign = self._tree.find(parent, name)
+        if kind_of(status) != stat.S_IFDIR:
+            raise refuse(errno.ENOTDIR)
+        if foreign:
+            self._backing.remove_directory(place.folder.descriptor, place.name.text)
+        else:
+            self.require_empty(place)
+            self.take_away(place)
+        self.gone(self._tree.inodes.find(status), status, parent, name)
+
+    def require_empty(self, place: Place) -> None:
+        descriptor = self._backing.open_directory(place.folder.descriptor, place.name.text)
+        try:
+            # Only names are looked at, so that a folder with a damaged record can be removed.
+            inner = Folder(
+                descriptor,
+                place.folder.site,
+                place.folder.record,
+                plaintext_names=place.folder.plaintext_names,
+            )
+            if not inner.is_empty(self._backing):
+                raise refuse(errno.ENOTEMPTY)
+        finally:
+            self._backing.close(descriptor)
+
+    def take_away(self, place: Place) -> None:
+        """Hide an empty folder in one step, then take it apart."""
+        temporary = temporary_name()
+        descriptor = place.folder.descriptor
+        self._backing.rename(descriptor, place.name.text, descriptor, temporary)
+        place.folder.remove_sidecar(self._backing, place.name)
+        self._sweep(place.folder, temporary)
+
+    def _sweep(self, folder: Folder, temporary: str) -> None:
+        """Remove a hidden folder and the driver's own files in it."""
+        backing = self._backing
+        with suppress(OSError):
+            descriptor = backing.open_directory(folder.descriptor, temporary)
+            try:
+                for text, kind in list(backing.entries(descriptor)):
+                    if kind != stat.S_IFDIR:
+                        backing.unlink(descriptor, text)
+                    elif text.startswith(TEMPORARY):
+                        backing.remove_directory(descriptor, text)
+            finally:
+                backing.close(descriptor)
+            backing.remove_directory(folder.descriptor, temporary)

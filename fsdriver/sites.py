@@ -1,0 +1,24 @@
+"""The sites of one store as the driver uses them: each lease with what its metadata key encrypts.
+
+The only room of the driver that asks the key hierarchy for leases; names and records of a site
+are set up once, when the first folder of it is opened.
+"""
+
+from fsdriver.folder import Site
+from fsdriver.format.names import NameCipher
+from keyhierarchy.hierarchy import Hierarchy
+
+
+class Sites:
+    """Called with a site id, gives the site; raises what the key hierarchy raises."""
+
+    def __init__(self, hierarchy: Hierarchy) -> None:
+        self._hierarchy = hierarchy
+        self._sites: dict[bytes, Site] = {}
+
+    def __call__(self, site_id: bytes) -> Site:
+        site = self._sites.get(site_id)
+        if site is None:
+            lease = self._hierarchy.lease(site_id)
+            site = self._sites[site_id] = Site(lease, NameCipher(lease.metadata_key))
+        return site

@@ -1,0 +1,165 @@
+"""The store document `.ckfs/store.json`: what a store is, and the making of a new one.
+
+It says the format, the store's id, how names are written and the chunk size. Whoever owns the
+store can edit it, so it carries a MAC under a key of the root folder's site, which is checked at
+mount; before that its fields are only believed enough to find that key (FORMAT.md section 1).
+"""
+
+import os
+from hmac import compare_digest
+from typing import Final, Literal
+
+import msgspec
+from cryptography.hazmat.primitives import hashes, hmac
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
+from fsdriver.backing import Backing
+from fsdriver.errors import NotAStore, StoreDamaged, StoreError, StoreTooNew
+from fsdriver.folder import CONTROL_FOLDER, create_record
+from fsdriver.format import directory
+from fsdriver.format.directory import DirectoryRecord
+from fsdriver.format.geometry import CHUNK_SIZES
+from fsdriver.format.header import FORMAT_VERSION, READER_VERSION
+from fsdriver.sites import Sites
+from keyhierarchy.hierarchy import Hierarchy, create_store_keys
+
+DOCUMENT: Final = "store.json"
+DEFAULT_CHUNK_SIZE: Final = 65536
+
+
+class StoreDocument(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The fields of store.json, in the order in which they are authenticated."""
+
+    format: int
+    lowest_reader: int
+    store_id: str  # 32 hex digits
+    site_id: str  # 32 hex digits, of the root folder
+    names: Literal["encrypted", "plaintext"]
+    chunk_size: int
+    created: str  # RFC 3339
+    mac: str  # 64 hex digits
+
+    def expected_mac(self, metadata_key: bytes) -> str:
+        """HMAC-SHA-256 of every field but the MAC itself."""
+        key = HKDFExpand(hashes.SHA256(), 32, b"ckfs 1 store document").derive(metadata_key)
+        mac = hmac.HMAC(key, hashes.SHA256())
+        mac.update(msgspec.json.encode(msgspec.structs.replace(self, mac="")))
+        return mac.finalize().hex()
+
+    def check(self, metadata_key: bytes) -> None:
+        """Raises StoreDamaged unless the document is the one that was made with the store."""
+        if not compare_digest(self.mac, self.expected_mac(metadata_key)):
+            raise StoreDamaged(
+                f"{CONTROL_FOLDER}/{DOCUMENT} was changed since the store was made; restore it "
+                "from a backup of the store"
+            )
+
+
+def control_folder(store: str) -> str:
+    """Where the store keeps what is not a file of the mount."""
+    return os.path.join(store, CONTROL_FOLDER)
+
+
+def load(store: str) -> StoreDocument:
+    """Raises NotAStore, StoreTooNew or StoreDamaged; says nothing of authenticity yet."""
+    place = os.path.join(control_folder(store), DOCUMENT)
+    try:
+        with open(place, "rb") as file:
+            raw = file.read(1 << 16)
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotAStore(
+            f"{store} is no ckfs store: it has no {CONTROL_FOLDER}/{DOCUMENT}; make one with "
+            f"`ckfs init {store}`"
+        ) from None
+    except OSError as error:
+        raise NotAStore(f"{place} cannot be read: {error.strerror}") from None
+    try:
+        head = msgspec.json.decode(raw, type=_Head)
+        if head.lowest_reader > READER_VERSION:
+            raise StoreTooNew(
+                f"{store} wants a reader of format {head.lowest_reader}, this ckfs reads up to "
+                f"{READER_VERSION}: use a newer ckfs"
+            )
+        document = msgspec.json.decode(raw, type=StoreDocument)
+        if document.chunk_size not in CHUNK_SIZES or len(bytes.fromhex(document.store_id)) != 16:
+            raise ValueError("chunk size or store id is not one that ckfs writes")
+        bytes.fromhex(document.site_id)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise StoreDamaged(
+            f"{place} is damaged ({error}); restore it from a backup of the store"
+        ) from None
+    return document
+
+
+class _Head(msgspec.Struct):
+    lowest_reader: int
+
+
+def create(
+    store: str,
+    state_dir: str,
+    *,
+    plaintext_names: bool = False,
+    chunk_size: int = DEFAULT_CHUNK_SIZE,
+    created: str,
+) -> StoreDocument:
+    """Make an empty folder a store. Raises StoreError when it is not empty, or cannot be made.
+
+    The document is written last: a store that was not made to the end is no store.
+    """
+    if chunk_size not in CHUNK_SIZES:
+        raise StoreError(f"{chunk_size} is no chunk size; take a power of two from 4096 to 1048576")
+    try:
+        os.makedirs(store, mode=0o700, exist_ok=True)
+        if os.listdir(store):
+            raise StoreError(f"{store} is not empty; give `ckfs init` a new or an empty folder")
+        control = control_folder(store)
+        os.mkdir(control, 0o700)
+    except OSError as error:
+        raise StoreError(f"{store} cannot be made a store: {error.strerror}") from None
+    store_id, root_id = os.urandom(16), os.urandom(16)
+    site_id = create_store_keys(control, state_dir, store_id, root_id)
+    hierarchy = Hierarchy.open(control, state_dir, store_id)
+    try:
+        site = Sites(hierarchy)(site_id)
+        document = StoreDocument(
+            format=FORMAT_VERSION,
+            lowest_reader=READER_VERSION,
+            store_id=store_id.hex(),
+            site_id=site_id.hex(),
+            names="plaintext" if plaintext_names else "encrypted",
+            chunk_size=chunk_size,
+            created=created,
+            mac="",
+        )
+        mac = document.expected_mac(hierarchy.lease(site_id).metadata_key)
+        document = msgspec.structs.replace(document, mac=mac)
+        backing = Backing()
+        root = backing.open_root(store)
+        try:
+            record = DirectoryRecord(root_id, site_id, 1, (directory.ROOT_BINDING,))
+            create_record(backing, root, record, site)
+            _write_document(backing, root, document)
+        finally:
+            backing.close(root)
+    finally:
+        hierarchy.close()
+    return document
+
+
+def _write_document(backing: Backing, root: int, document: StoreDocument) -> None:
+    control = backing.open_directory(root, CONTROL_FOLDER)
+    try:
+        temporary = DOCUMENT + ".new"
+        descriptor = backing.create_file(control, temporary, 0o644)
+        try:
+            text = msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+            backing.write(descriptor, [text], 0)
+            backing.sync(descriptor)
+        finally:
+            backing.close(descriptor)
+        backing.rename(control, temporary, control, DOCUMENT)
+        backing.sync(control)
+        backing.sync(root)
+    finally:
+        backing.close(control)

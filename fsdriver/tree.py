@@ -1,0 +1,344 @@
+"""From an inode to its place in the store, and from there to folders, headers and attributes.
+
+Resolves and opens; changes nothing in the store but recovering a file that a stopped driver left
+behind. What changes names is namespace.py, what changes content is openfile.py.
+"""
+
+import errno
+import os
+import stat
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, NamedTuple
+
+from fsdriver.backing import Backing
+from fsdriver.buffers import Buffers
+from fsdriver.errors import DirectoryRecordInvalid, HeaderInvalid, SizeMismatch, refuse
+from fsdriver.folder import (
+    FOREIGN_SUFFIX,
+    BackingName,
+    Folder,
+    Site,
+    foreign_name,
+    kind_of,
+    read_record,
+)
+from fsdriver.format import directory
+from fsdriver.format.geometry import HEADER_SIZE, Geometry
+from fsdriver.inodes import Inode, InodeTable
+from fsdriver.openfile import OpenFile
+from fsdriver.sealedfile import SealedFile
+
+_SYMLINK_OVERHEAD: Final = 18
+_FOREIGN = BackingName("", bytes(16))
+
+
+class Attributes(NamedTuple):
+    """What stat(2) shows of one inode; sizes are of plaintext."""
+
+    number: int
+    mode: int
+    nlink: int
+    uid: int
+    gid: int
+    rdev: int
+    size: int
+    blocks: int
+    block_size: int
+    atime_ns: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+class Place(NamedTuple):
+    """Where an inode lies: an open folder and a backing name in it."""
+
+    folder: Folder
+    name: BackingName
+
+
+class Tree:
+    """The store as inodes."""
+
+    def __init__(
+        self,
+        backing: Backing,
+        root_descriptor: int,
+        sites: Callable[[bytes], Site],
+        *,
+        chunk_size: int,
+        plaintext_names: bool,
+        folders_open: int = 256,
+        report: Callable[[Inode, Exception], None] = lambda _inode, _error: None,
+    ) -> None:
+        self.backing = backing
+        self.geometry = Geometry(chunk_size)
+        self.buffers = Buffers()
+        self.report = report
+        self.read_only = False
+        self.site = sites
+        self._plaintext_names = plaintext_names
+        self._folders_open = folders_open
+        self._recent: OrderedDict[Inode, None] = OrderedDict()
+        self.inodes = InodeTable(backing.stat_open(root_descriptor))
+        root = self.inodes.root
+        root.folder = self._verify(root_descriptor, None, directory.ROOT_BINDING)
+
+    # Folders
+
+    def folder(self, inode: Inode) -> Folder:
+        """The folder of a directory inode, with an open descriptor.
+
+        Raises DirectoryRecordInvalid, OSError ENOTDIR, or ESTALE for one that was removed.
+        """
+        folder = inode.folder
+        if folder is not None and folder.descriptor >= 0:
+            if inode in self._recent:
+                self._recent.move_to_end(inode)
+            return folder
+        if inode.kind != stat.S_IFDIR:
+            raise refuse(errno.ENOTDIR)
+        place = self.place(inode)
+        descriptor = self.backing.open_directory(place.folder.descriptor, place.name.text)
+        try:
+            verified = self._verify(descriptor, place.folder, place.name.binding)
+        except BaseException:
+            self.backing.close(descriptor)
+            raise
+        if folder is None:
+            inode.folder = folder = verified
+        elif folder.record.directory_id != verified.record.directory_id:
+            self.backing.close(descriptor)
+            raise DirectoryRecordInvalid("the folder was exchanged for another in the store")
+        else:
+            folder.descriptor = descriptor
+            folder.record = verified.record
+        self._recent[inode] = None
+        if len(self._recent) > self._folders_open:
+            oldest, _ = self._recent.popitem(last=False)
+            self._shut(oldest)
+        return folder
+
+    def _verify(self, descriptor: int, parent: Folder | None, binding: bytes) -> Folder:
+        raw = read_record(self.backing, descriptor)
+        site_id = directory.site_of(raw)
+        crosses = parent is None or site_id != parent.site.lease.site_id
+        site = self.site(site_id) if crosses or parent is None else parent.site
+        record = directory.unseal(raw, site.names.directory_records)
+        if crosses and record.directory_id != site.lease.root_directory_id:
+            raise DirectoryRecordInvalid(
+                f"the folder belongs to site {site_id.hex()} but is not where that site begins: "
+                "it was moved here in the store"
+            )
+        if binding not in record.bindings:
+            raise DirectoryRecordInvalid(
+                "the folder was sealed under another name: it was moved or swapped in the store"
+            )
+        return Folder(descriptor, site, record, plaintext_names=self._plaintext_names)
+
+    def _shut(self, inode: Inode) -> None:
+        folder = inode.folder
+        if folder is not None and folder.descriptor >= 0:
+            self.backing.close(folder.descriptor)
+            folder.descriptor = -1
+
+    def discard(self, inode: Inode) -> None:
+        """A directory inode that nobody needs any more."""
+        if inode in self._recent:
+            del self._recent[inode]
+        self._shut(inode)
+        inode.folder = None
+
+    def close(self) -> None:
+        """Give every descriptor back."""
+        for inode in self.inodes.all():
+            self._shut(inode)
+            if inode.open is not None:
+                self.backing.close(inode.open.file.descriptor)
+                inode.open = None
+
+    # Places
+
+    def place(self, inode: Inode) -> Place:
+        """One place of an inode; raises ESTALE when every name of it is gone."""
+        for parent, name in inode.names():
+            folder = self.folder(parent)
+            if inode.foreign:
+                return Place(folder, _FOREIGN._replace(text=inode.foreign))
+            return Place(folder, folder.backing_name(name))
+        raise refuse(errno.ESTALE)
+
+    def find(self, parent: Inode, name: bytes) -> tuple[Place, os.stat_result, bool]:
+        """The place and status of a name, and whether it is foreign; raises ENOENT and others."""
+        folder = self.folder(parent)
+        try:
+            known = folder.backing_name(name)
+            return (
+                Place(folder, known),
+                self.backing.stat(folder.descriptor, known.text),
+                False,
+            )
+        except OSError as error:
+            if error.errno == errno.EPERM:
+                raise refuse(errno.ENOENT) from None
+            if not name.endswith(FOREIGN_SUFFIX):
+                raise
+            text = self._foreign_text(folder, name)
+            place = Place(folder, _FOREIGN._replace(text=text))
+            return place, self.backing.stat(folder.descriptor, text), True
+
+    def _foreign_text(self, folder: Folder, name: bytes) -> str:
+        listed, _reasons = folder.listing(self.backing)
+        for entry in listed:
+            if entry.foreign and foreign_name(entry.text) == name:
+                return entry.text
+        raise refuse(errno.ENOENT)
+
+    def look_up(self, parent: Inode, name: bytes) -> tuple[Inode, os.stat_result]:
+        """The inode of a name; the caller counts the lookup. Raises ENOENT and others."""
+        if name in (b".", b".."):
+            inode = parent if name == b"." or parent.parent is None else parent.parent
+            return inode, self.status(inode)
+        place, status, foreign = self.find(parent, name)
+        inode = self.inodes.enter(status, parent, name)
+        if foreign and not inode.foreign:
+            inode.foreign = place.name.text
+            self.report(inode, HeaderInvalid("this entry was not written by ckfs: it is foreign"))
+        return inode, status
+
+    # Status
+
+    def status(self, inode: Inode) -> os.stat_result:
+        """Of the backing inode."""
+        if inode.open is not None:
+            return self.backing.stat_open(inode.open.file.descriptor)
+        folder = inode.folder
+        if folder is not None and folder.descriptor >= 0:
+            return self.backing.stat_open(folder.descriptor)
+        place = self.place(inode)
+        status = self.backing.stat(place.folder.descriptor, place.name.text)
+        if (status.st_dev, status.st_ino) != inode.key:
+            if kind_of(status) != inode.kind:
+                raise refuse(errno.ESTALE)
+            # Replaced in the store by a file of the same name: a sync client works so.
+            self.inodes.replace_key(inode, status)
+        return status
+
+    def attributes(self, inode: Inode, status: os.stat_result) -> Attributes:
+        """`status` as a program is to see it."""
+        mode = status.st_mode
+        size = status.st_size
+        if inode.foreign:
+            mode, size = kind_of(status), 0
+        elif inode.open is not None:
+            size = inode.open.size
+        elif inode.kind == stat.S_IFREG:
+            size = self._plaintext_size(size)
+        elif inode.kind == stat.S_IFLNK:
+            size = max(0, size * 3 // 4 - _SYMLINK_OVERHEAD)
+        return Attributes(
+            inode.number,
+            mode,
+            status.st_nlink,
+            status.st_uid,
+            status.st_gid,
+            status.st_rdev,
+            size,
+            status.st_blocks,
+            self.geometry.chunk_size,
+            status.st_atime_ns,
+            status.st_mtime_ns,
+            status.st_ctime_ns,
+        )
+
+    def _plaintext_size(self, length: int) -> int:
+        try:
+            return self.geometry.plaintext_size(length)
+        except SizeMismatch:
+            # Damage is found, and said, when the file is opened; a listing must not fail on it.
+            return max(0, length - HEADER_SIZE) // self.geometry.stride * self.geometry.chunk_size
+
+    # Files
+
+    def open_content(self, inode: Inode, *, writable: bool) -> OpenFile:
+        """The content of a file, shared with everybody who has it open already."""
+        if inode.open is None:
+            inode.open = OpenFile(self._open_sealed(inode, writable=writable), self.buffers)
+        elif writable:
+            self._make_writable(inode, inode.open.file)
+        return inode.open
+
+    def _make_writable(self, inode: Inode, file: SealedFile) -> None:
+        """One header in memory for each file: a reader's is upgraded, not opened twice."""
+        if not file.writable:
+            place = self.place(inode)
+            descriptor = self.backing.open_file(
+                place.folder.descriptor, place.name.text, writable=True
+            )
+            self.backing.close(file.descriptor)
+            file.descriptor, file.writable = descriptor, True
+
+    def shut_if_unused(self, inode: Inode) -> None:
+        """Seal and close a file without handles."""
+        content = inode.open
+        if content is None or content.handles:
+            return
+        try:
+            content.seal()
+        finally:
+            inode.open = None
+            self.backing.close(content.file.descriptor)
+            self.inodes.drop_if_unused(inode)
+
+    @contextmanager
+    def sealed(self, inode: Inode, *, writable: bool) -> Iterator[SealedFile]:
+        """A file's header, for a while."""
+        if inode.open is not None:
+            if writable:
+                self._make_writable(inode, inode.open.file)
+            yield inode.open.file
+            return
+        file = self._open_sealed(inode, writable=writable)
+        try:
+            yield file
+        finally:
+            self.backing.close(file.descriptor)
+
+    def _open_sealed(self, inode: Inode, *, writable: bool) -> SealedFile:
+        place = self.place(inode)
+        if inode.foreign:
+            raise HeaderInvalid("this entry was not written by ckfs: it is foreign to the store")
+        folder = place.folder
+        writable = writable or not self.read_only
+        try:
+            descriptor = self.backing.open_file(
+                folder.descriptor, place.name.text, writable=writable
+            )
+        except OSError as error:
+            if not writable or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            writable = False
+            descriptor = self.backing.open_file(folder.descriptor, place.name.text, writable=False)
+        try:
+            file = SealedFile.open(self.backing, descriptor, folder.site.lease, writable=writable)
+            if file.geometry.chunk_size != self.geometry.chunk_size:
+                raise HeaderInvalid(
+                    f"the file has chunks of {file.geometry.chunk_size} bytes, its store of "
+                    f"{self.geometry.chunk_size}: it comes from another store"
+                )
+            file.check_binding(place.name.binding)
+            if file.state.dirty:
+                size = file.recover()
+                self.report(
+                    inode,
+                    Recovered(f"was being written when its driver stopped: {size} bytes kept"),
+                )
+        except BaseException:
+            self.backing.close(descriptor)
+            raise
+        return file
+
+
+class Recovered(Exception):  # noqa: N818 not an error: it is reported, never raised
+    """A file whose size and chunk set were taken on trust after an unclean stop."""
