@@ -23,6 +23,7 @@ from fsdriver.errors import (
 from fsdriver.format import filekeys, header
 from fsdriver.format.chunk import ChunkCipher, ChunkSet
 from fsdriver.format.extents import ExtentMap
+from fsdriver.format.filekeys import FileKeys
 from fsdriver.format.geometry import HEADER_SIZE, NONCE_SIZE, Geometry
 from fsdriver.format.header import ClearHeader, SealedState
 
@@ -73,16 +74,11 @@ class SealedFile:
         backing: Backing,
         descriptor: int,
         clear: ClearHeader,
-        file_key: bytes,
+        keys: FileKeys,
         lease: Lease,
         *,
         writable: bool,
     ) -> None:
-        keys = filekeys.derive(file_key, clear.file_id)
-        if not compare_digest(keys.commitment, clear.key_commitment):
-            raise HeaderInvalid(
-                "the header does not commit to the key that it wraps: it was forged or mixed up"
-            )
         self.backing = backing
         self.descriptor = descriptor
         self.writable = writable
@@ -113,15 +109,16 @@ class SealedFile:
         """Give a new, empty backing file its key and its header."""
         file_id = os.urandom(16)
         file_key = os.urandom(filekeys.FILE_KEY_SIZE)
+        keys = filekeys.derive(file_key, file_id)
         clear = ClearHeader(
             chunk_size,
             lease.generation,
             file_id,
             lease.site_id,
             lease.wrap_file_key(file_id, file_key),
-            filekeys.derive(file_key, file_id).commitment,
+            keys.commitment,
         )
-        sealed = cls(backing, descriptor, clear, file_key, lease, writable=True)
+        sealed = cls(backing, descriptor, clear, keys, lease, writable=True)
         sealed.state.bindings = bindings
         backing.write(descriptor, [sealed.next_header()], 0)
         return sealed
@@ -144,7 +141,12 @@ class SealedFile:
         file_key = lease.unwrap_file_key(
             clear.file_id, clear.site_key_generation, clear.wrapped_file_key
         )
-        sealed = cls(backing, descriptor, clear, file_key, lease, writable=writable)
+        keys = filekeys.derive(file_key, clear.file_id)
+        if not compare_digest(keys.commitment, clear.key_commitment):
+            raise HeaderInvalid(
+                "the header does not commit to the key that it wraps: it was forged or mixed up"
+            )
+        sealed = cls(backing, descriptor, clear, keys, lease, writable=writable)
         sealed.state = state = header.unseal(raw, sealed._header_cipher)
         if not state.dirty:
             length = backing.stat_open(descriptor).st_size

@@ -4,8 +4,8 @@
         client = server.key_client("kv1")
         server.admin.set_fault("503", vault="kv1")
 
-Names below vault.test resolve inside the with block, the Azure client's process-wide challenge cache
-is empty at its start, and the server is stopped at its end, whatever happened.
+Names below vault.test resolve inside the with block, the Azure client's process-wide challenge
+cache is empty at its start, and the server is stopped at its end, whatever happened.
 """
 
 import contextlib
