@@ -118,7 +118,7 @@ class AuditLog:
         """
         durable.make_private_folder(self._folder)
         with durable.locked(self._lock_path, wait=True), self._opened() as descriptor:
-            tail, torn = self._tail(descriptor)
+            tail, torn, ended = self._tail(descriptor)
             self._require_reaches_head(tail)
             record = Record(
                 seq=tail.count + 1,
@@ -134,10 +134,9 @@ class AuditLog:
                 request_id=self.request_id,
                 previous=tail.hash,
             )
-            lines = b""
+            lines = b"" if ended else b"\n"
             if torn:
                 # The torn bytes stay where they are: this log is never rewritten, only ended.
-                lines = b"" if torn.endswith(b"\n") else b"\n"
                 line, mended = _pack(_recovery(record, torn))
                 lines += line
                 record = structs.replace(record, seq=mended.seq + 1, previous=mended.hash)
@@ -220,25 +219,26 @@ class AuditLog:
         finally:
             os.close(descriptor)
 
-    def _tail(self, descriptor: int) -> tuple[Head, bytes]:
-        """Return the end of the chain and the torn bytes that follow it after a crash."""
+    def _tail(self, descriptor: int) -> tuple[Head, bytes, bool]:
+        """Return the end of the chain, torn bytes after it, and whether the last line is ended."""
         try:
             size = os.fstat(descriptor).st_size
             window = min(size, 2 * _LINE_LIMIT)
             lines = os.pread(descriptor, window, size - window).split(b"\n")
         except OSError as error:
             raise durable.storage_error(error, self.path, "read") from error
-        pieces = [line + b"\n" for line in lines[:-1]] + [line for line in lines[-1:] if line]
+        ended = not lines[-1]
+        pieces = [line + b"\n" for line in lines[:-1]] + ([] if ended else lines[-1:])
         torn = b""
         while pieces:
             piece = pieces.pop()
             record = _parse(piece)
             if record is not None:
-                return Head(count=record.seq, hash=record.hash), torn
+                return Head(count=record.seq, hash=record.hash), torn, ended
             torn = piece + torn
         if window < size:
             raise self._broken("more than its last lines is damaged", None)
-        return Head(count=0, hash=self._genesis), torn
+        return Head(count=0, hash=self._genesis), torn, ended
 
     def _require_reaches_head(self, tail: Head) -> None:
         known = self._load_head()
@@ -321,12 +321,14 @@ def _hash(line: bytes) -> str:
 
 
 def _parse(line: bytes) -> Record | None:
-    """Return the record; None unless the line is whole and in the one form that we write."""
-    if not line.endswith(b"\n"):
-        return None
+    """Return the record; None unless the line is whole and in the one form that we write.
+
+    A line that lacks nothing but its newline is whole: the record is there, and the chain says so.
+    """
+    line = line.removesuffix(b"\n")
     try:
         record = msgspec.json.decode(line, type=Record)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     # Another spelling of the same record would put other bytes under the same hash rule.
-    return record if msgspec.json.encode(record) + b"\n" == line else None
+    return record if msgspec.json.encode(record) == line else None

@@ -63,7 +63,7 @@ def read_document(path: str, *, limit: int, private: bool = False) -> bytes:
         descriptor = os.open(path, _READ)
     except OSError as error:
         raise storage_error(error, path, "read") from error
-    with open(descriptor, "rb", buffering=0) as document:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise KeystoreInvalid(f"{path} is no regular file; move it away", place=path)
@@ -75,10 +75,11 @@ def read_document(path: str, *, limit: int, private: bool = False) -> bytes:
                 "put it back from a backup",
                 place=path,
             )
-        try:
-            return _read_all(document.fileno(), limit)
-        except OSError as error:
-            raise storage_error(error, path, "read") from error
+        return _read_all(descriptor, limit)
+    except OSError as error:
+        raise storage_error(error, path, "read") from error
+    finally:
+        os.close(descriptor)
 
 
 def replace_document(path: str, content: bytes) -> None:

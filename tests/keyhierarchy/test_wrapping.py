@@ -42,13 +42,14 @@ KINDS = {
 BINDINGS = [(kind, name) for kind, (_, _, bound) in KINDS.items() for name in bound]
 
 
-@given(parent=keys, key=keys, policy=ids, site=ids, tik_generation=generations, own=generations)
-def test_site_key_round_trip(parent, key, policy, site, tik_generation, own):
+@given(st.tuples(keys, keys), st.tuples(ids, ids), st.tuples(generations, generations))
+def test_site_key_round_trip(two_keys, two_ids, two_generations):
+    parent, key = two_keys
     bound = {
-        "policy_id": policy,
-        "tik_generation": tik_generation,
-        "site_id": site,
-        "generation": own,
+        "policy_id": two_ids[0],
+        "tik_generation": two_generations[0],
+        "site_id": two_ids[1],
+        "generation": two_generations[1],
     }
     wrapped = wrapping.wrap_site_key(parent, key, **bound)
     assert len(wrapped) == wrapping.WRAPPED_LENGTH
@@ -129,9 +130,9 @@ def test_ids_and_generations_out_of_range_are_a_mistake_of_the_caller(kind, name
     wrap, unwrap, bound = KINDS[kind]
     wrongs = [0, -1, 2**32] if isinstance(bound[name], int) else [b"", b"x" * 15, b"x" * 17]
     for wrong in wrongs:
-        with pytest.raises(ValueError, match="between|16 bytes"):
+        with pytest.raises(ValueError, match=r"between|16 bytes"):
             wrap(PARENT, KEY, **{**bound, name: wrong})
-        with pytest.raises(ValueError, match="between|16 bytes"):
+        with pytest.raises(ValueError, match=r"between|16 bytes"):
             unwrap(PARENT, bytes(48), **{**bound, name: wrong})
 
 
