@@ -25,7 +25,7 @@ class AdminClient:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def command(self, name: str, **request: Any) -> Any:
+    def command(self, name: str, /, **request: Any) -> Any:
         """One command of `administration.COMMANDS`. ValueError carries the server's refusal."""
         running = load_running(self._folder)
         if running is None:

@@ -253,7 +253,7 @@ def fault_list(folder: Folder) -> None:
     _print(AdminClient(folder).command("fault-list"))
 
 
-def _run(folder: Path, command: str, **request: Any) -> Any:
+def _run(folder: Path, command: str, /, **request: Any) -> Any:
     """At the running server if there is one; else on the folder, which is locked meanwhile."""
     try:
         with exclusive(folder):

@@ -11,7 +11,9 @@ PRIVATE_FILE = 0o600
 
 
 def make_private_folder(folder: Path) -> None:
-    folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+    """Only this folder is made private; its parent has to be there and is somebody else's."""
+    folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+    folder.chmod(PRIVATE_FOLDER)
 
 
 def sync_folder(folder: Path) -> None:

@@ -18,11 +18,14 @@ def _bundle(call: Call, version: KeyVersion) -> Document:
     return bundles.key_bundle(call.vault_url, record, version, call.ring.properties)
 
 
-def _require_known_type(call: Call, kty: str) -> None:
+def _key_type(call: Call, asked: str, *, hardware: bool = False) -> str:
+    """The type the key will have: everything in a Managed HSM is in hardware, asked for or not."""
+    kty = material.canonical_type(asked)
     if material.family_of(kty) == "oct" and not call.is_hsm:
         raise errors.managed_hsm_only(f"The key type {kty}")
-    if call.is_hsm and not kty.endswith("-HSM"):
-        raise errors.bad_parameter(f"A Managed HSM holds no {kty} keys, only the -HSM types.")
+    if (hardware or call.is_hsm) and not kty.endswith("-HSM"):
+        return f"{kty}-HSM"
+    return kty
 
 
 def _new_version(
@@ -54,8 +57,7 @@ def _new_version(
 async def create(call: Call) -> Document:
     request = documents.parse_body(call.body, documents.CreateKey)
     documents.check_metadata(request)
-    kty = material.canonical_type(request.kty)
-    _require_known_type(call, kty)
+    kty = _key_type(call, request.kty)
     call.ring.require_name_free(call.route.key)
     secret = await trio.to_thread.run_sync(
         material.generate, kty, request.key_size, request.crv, request.public_exponent
@@ -68,10 +70,7 @@ async def create(call: Call) -> Document:
 async def import_key(call: Call) -> Document:
     request = documents.parse_body(call.body, documents.ImportKey)
     documents.check_metadata(request)
-    kty = material.canonical_type(request.key.kty)
-    if request.hsm and not kty.endswith("-HSM"):
-        kty = f"{kty}-HSM"
-    _require_known_type(call, kty)
+    kty = _key_type(call, request.key.kty, hardware=bool(request.hsm))
     secret = material.from_jwk(request.key)
     version = _new_version(call, kty, secret, request, request.key_ops or request.key.key_ops)
     call.ring.add_version(call.route.key, version)

@@ -26,6 +26,7 @@ class VaultStore:
         self._sealer = sealer
 
     def create(self, properties: VaultProperties) -> None:
+        make_private_folder(self.folder)
         make_private_folder(self._keys)
         self.save_properties(properties)
 
