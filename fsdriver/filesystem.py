@@ -9,7 +9,9 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 from fsdriver.changes import Changes, change
 from fsdriver.errors import CkfsError, refuse
@@ -20,6 +22,11 @@ from fsdriver.renaming import Renaming
 from fsdriver.reports import Reports
 from fsdriver.tree import Attributes, Tree
 from fsdriver.xattrs import ExtendedAttributes
+
+STATUS_XATTR: Final = b"user.ckfs.status"
+"""On the root: the mount's state as JSON, for `ckfs status`."""
+BACKING_XATTR: Final = b"user.ckfs.backing"
+"""On anything: where its ciphertext lies, for `ckfs info`."""
 
 _WRITING: Final = os.O_WRONLY | os.O_RDWR
 
@@ -36,12 +43,21 @@ class _Handle:
 class Filesystem:
     """The operations of one mount."""
 
-    def __init__(self, tree: Tree, *, read_only: bool = False) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        *,
+        read_only: bool = False,
+        status: Callable[[], dict[str, Any]] = dict,
+        store: str = "",
+    ) -> None:
         self._tree = tree
         self._reports = Reports()
         tree.report = self._reports.report
         tree.read_only = read_only
         self._read_only = read_only
+        self._status = status
+        self._store = store
         self._namespace = Namespace(tree)
         self._renaming = Renaming(tree, self._namespace)
         self._xattrs = ExtendedAttributes(tree)
@@ -51,6 +67,11 @@ class Filesystem:
     def errno_of(self, error: Exception, number: int = 0) -> int:
         """What the program gets for an error, after it is logged if it is the store's fault."""
         return self._reports.errno_of(error, self._tree.inodes.get(number))
+
+    def number_of(self, handle: int) -> int:
+        """The inode behind a handle, for messages; 0 when there is none."""
+        opened = self._handles.get(handle)
+        return opened.inode.number if opened else 0
 
     # Inodes and attributes
 
@@ -297,7 +318,11 @@ class Filesystem:
     # Extended attributes
 
     def getxattr(self, number: int, name: bytes) -> bytes:
-        """ENODATA when there is none."""
+        """ENODATA when there is none. Two answer about the mount itself and are never listed."""
+        if name == STATUS_XATTR and number == ROOT:
+            return msgspec.json.encode(self._status())
+        if name == BACKING_XATTR:
+            return os.fsencode(os.path.join(self._store, self.backing_path(number)))
         return self._xattrs.get(self._inode(number), name)
 
     def setxattr(self, number: int, name: bytes, value: bytes, flags: int = 0) -> None:

@@ -6,7 +6,7 @@ are set up once, when the first folder of it is opened.
 
 from fsdriver.folder import Site
 from fsdriver.format.names import NameCipher
-from keyhierarchy.hierarchy import Hierarchy
+from keyhierarchy.hierarchy import Hierarchy, SiteLease
 
 
 class Sites:
@@ -15,10 +15,16 @@ class Sites:
     def __init__(self, hierarchy: Hierarchy) -> None:
         self._hierarchy = hierarchy
         self._sites: dict[bytes, Site] = {}
+        self._leases: list[SiteLease] = []
 
     def __call__(self, site_id: bytes) -> Site:
         site = self._sites.get(site_id)
         if site is None:
             lease = self._hierarchy.lease(site_id)
             site = self._sites[site_id] = Site(lease, NameCipher(lease.metadata_key))
+            self._leases.append(lease)
         return site
+
+    def leases(self) -> list[SiteLease]:
+        """Of every site that was used."""
+        return list(self._leases)

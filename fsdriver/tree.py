@@ -70,6 +70,7 @@ class Tree:
         chunk_size: int,
         plaintext_names: bool,
         folders_open: int = 256,
+        owner: tuple[int | None, int | None] = (None, None),
         report: Callable[[Inode, Exception], None] = lambda _inode, _error: None,
     ) -> None:
         self.backing = backing
@@ -80,6 +81,7 @@ class Tree:
         self.site = sites
         self._plaintext_names = plaintext_names
         self._folders_open = folders_open
+        self._uid, self._gid = owner
         self._recent: OrderedDict[Inode, None] = OrderedDict()
         self.inodes = InodeTable(backing.stat_open(root_descriptor))
         root = self.inodes.root
@@ -241,8 +243,8 @@ class Tree:
             inode.number,
             mode,
             status.st_nlink,
-            status.st_uid,
-            status.st_gid,
+            status.st_uid if self._uid is None else self._uid,
+            status.st_gid if self._gid is None else self._gid,
             status.st_rdev,
             size,
             status.st_blocks,

@@ -1,0 +1,232 @@
+"""Builds one mount and runs it: keys, tree, transport, and the trio tasks that look after them.
+
+The only room that knows all the others. Tasks: the transport's loop, which answers requests; a
+renewal of leases, whose waiting is done on a worker thread; a watcher of signals.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import structlog
+import trio
+
+from fsdriver import hardening, logs, mountpoints, store
+from fsdriver.backing import Backing
+from fsdriver.errors import CkfsError, MountRefused, StoreError
+from fsdriver.filesystem import Filesystem
+from fsdriver.format.header import FORMAT_VERSION
+from fsdriver.mountoptions import MountOptions
+from fsdriver.refusals import UNEXPECTED, exit_code_of
+from fsdriver.sites import Sites
+from fsdriver.storelock import StoreLock
+from fsdriver.transport.pyfuse3 import Pyfuse3Transport
+from fsdriver.tree import Tree
+from keyhierarchy.hierarchy import Hierarchy
+
+_log = structlog.get_logger("ckfs")
+
+_RENEWALS_PER_LEASE: Final = 4
+
+
+@dataclass(slots=True)
+class MountRequest:
+    """What `ckfs mount` was asked for."""
+
+    store: str
+    mountpoint: str
+    state_dir: str
+    options: MountOptions = field(default_factory=MountOptions)
+
+
+class Mount:
+    """One mount, from the checks to the last descriptor given back."""
+
+    def __init__(self, request: MountRequest) -> None:
+        self.request = request
+        self.document = store.load(request.store)
+        mountpoints.check(request.store, request.mountpoint)
+        mountpoints.check_fuse()
+        hardening.harden()
+        self._since = datetime.now(UTC)
+        self._undo = ExitStack()
+        with ExitStack() as undo:
+            self._build(undo)
+            self._undo = undo.pop_all()
+
+    def _build(self, undo: ExitStack) -> None:
+        request, options = self.request, self.request.options
+        lock = StoreLock(request.store, request.mountpoint, read_only=options.read_only)
+        undo.callback(lock.release)
+        self.hierarchy = Hierarchy.open(
+            store.control_folder(request.store),
+            request.state_dir,
+            bytes.fromhex(self.document.store_id),
+        )
+        undo.callback(self.hierarchy.close)
+        self.sites = Sites(self.hierarchy)
+        root_site = bytes.fromhex(self.document.site_id)
+        self.document.check(self.hierarchy.lease(root_site).metadata_key)
+        if self.hierarchy.first_sight:
+            _log.warning("first sight", store=request.store, reason="this host trusts it from now")
+        backing = Backing()
+        tree = Tree(
+            backing,
+            backing.open_root(request.store),
+            self.sites,
+            chunk_size=self.document.chunk_size,
+            plaintext_names=self.document.names == "plaintext",
+            folders_open=hardening.folders_open(),
+            owner=(options.uid, options.gid),
+        )
+        self.filesystem = Filesystem(
+            tree, read_only=options.read_only, status=self.status, store=request.store
+        )
+        undo.callback(self.filesystem.close)
+        self.transport = Pyfuse3Transport(
+            self.filesystem,
+            entry_timeout=options.entry_timeout,
+            attr_timeout=options.attr_timeout,
+        )
+        fuse_options = {*options.kernel, "subtype=ckfs", f"fsname={_escaped(request.store)}"}
+        try:
+            self.transport.open(request.mountpoint, fuse_options)
+        except (RuntimeError, OSError) as error:
+            raise MountRefused(
+                f"the system refused to mount on {request.mountpoint} ({error}); its own words "
+                "stand above"
+            ) from None
+        undo.callback(self.transport.close)
+
+    def run(self, ready: Callable[[], None]) -> None:
+        """Serve until unmounted or told to end; `ready` is called when requests are answered."""
+        with self._undo:
+            trio.run(self._run, ready)
+
+    async def _run(self, ready: Callable[[], None]) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_signals)
+            nursery.start_soon(self._renew)
+            ready()
+            await self.transport.serve()
+            nursery.cancel_scope.cancel()
+
+    async def _watch_signals(self) -> None:
+        wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        with trio.open_signal_receiver(*wanted) as signals:
+            async for number in signals:
+                _log.info("unmounting", signal=signal.Signals(number).name)
+                # A worker thread asks: the kernel flushes mapped pages through this loop first.
+                if not await trio.to_thread.run_sync(self._try_unmount, abandon_on_cancel=True):
+                    self.transport.stop()
+
+    def _try_unmount(self) -> bool:
+        try:
+            mountpoints.unmount(self.request.mountpoint)
+        except CkfsError as error:
+            _log.warning("unmounting while in use", reason=str(error))
+            with suppress(OSError):
+                os.sync()
+            return False
+        return True
+
+    async def _renew(self) -> None:
+        """Ahead of time, off the loop: no request ever waits for a root key."""
+        while True:
+            await trio.sleep(self.hierarchy.lease_seconds / _RENEWALS_PER_LEASE)
+            for error in await trio.to_thread.run_sync(self.hierarchy.renew_all):
+                _log.error("lease not renewed", kind=type(error).__name__, reason=str(error))
+
+    def status(self) -> dict[str, Any]:
+        """For `ckfs status`."""
+        now = time.monotonic()
+        return {
+            "store": os.path.abspath(self.request.store),
+            "mountpoint": os.path.abspath(self.request.mountpoint),
+            "pid": os.getpid(),
+            "since": self._since.isoformat(timespec="seconds"),
+            "transport": "pyfuse3",
+            "format": FORMAT_VERSION,
+            "names": self.document.names,
+            "chunk_size": self.document.chunk_size,
+            "read_only": self.request.options.read_only,
+            **self.filesystem.counts(),
+            "sites": [
+                {
+                    "site_id": lease.site_id.hex(),
+                    "policy_id": lease.policy_id,
+                    "site_key_generation": lease.generation,
+                    "lease_valid": lease.valid,
+                    "lease_seconds_left": max(0, round(lease.deadline - now)),
+                }
+                for lease in self.sites.leases()
+            ],
+        }
+
+
+def _escaped(path: str) -> str:
+    """A comma would end the option for libfuse."""
+    return os.path.abspath(path).replace("\\", "\\\\").replace(",", "\\,")
+
+
+def in_background(request: MountRequest, log_place: str) -> int:
+    """Fork, mount in the child, return 0 once the mount answers; the child never returns.
+
+    What refused the mount is raised here with the child's words and exit code.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(writing)
+        with os.fdopen(reading, encoding="utf-8") as answer:
+            said = answer.read()
+        if said == "ready":
+            # The first answer of the mount itself: from here on programs can use it.
+            os.stat(request.mountpoint)
+            return 0
+        _pid, status = os.waitpid(child, 0)
+        told, _colon, message = said.partition(":")
+        refused = StoreError(
+            message
+            or f"the driver ended with status {status} before it had mounted; see {log_place}"
+        )
+        refused.exit_code = int(told) if told.isdigit() else 1
+        raise refused
+    # The child: a session of its own, no terminal, no working folder that could be unmounted.
+    code = 1
+    try:
+        os.close(reading)
+        os.setsid()
+        logs.configure(logs.open_file(log_place))
+        code = _child(request, writing)
+    except Exception as error:  # noqa: BLE001 there is nobody above to raise to
+        _log.error("driver failed", exc_info=error)
+    finally:
+        os._exit(code)
+
+
+def _child(request: MountRequest, writing: int) -> int:
+    def say(text: str) -> None:
+        os.write(writing, text.encode())
+        os.close(writing)
+
+    try:
+        mount = Mount(request)
+    except Exception as error:  # noqa: BLE001 told to the parent, which is whom the user watches
+        code = exit_code_of(error)
+        if code == UNEXPECTED:
+            _log.error("mount failed", exc_info=error)
+        say(f"{code}:{error}")
+        return code
+    os.chdir("/")
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    os.close(null)
+    mount.run(lambda: say("ready"))
+    return 0

@@ -1,0 +1,78 @@
+"""The `-o` options of a mount: which there are, and which of them are whose business."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from fsdriver.errors import MountRefused
+
+_KERNEL: Final = frozenset(
+    [
+        "ro",
+        "rw",
+        "suid",
+        "nosuid",
+        "dev",
+        "nodev",
+        "exec",
+        "noexec",
+        "atime",
+        "noatime",
+        "diratime",
+        "nodiratime",
+        "relatime",
+        "norelatime",
+        "strictatime",
+        "sync",
+        "async",
+        "dirsync",
+        "allow_other",
+        "default_permissions",
+    ]
+)
+_IGNORED: Final = frozenset(("_netdev", "nofail", "noauto", "auto", "user", "users", "nouser"))
+"""For fstab's readers, not for the mount."""
+
+TIMEOUT: Final = 300.0
+"""Seconds for which the kernel may answer from its caches: the mount is the only writer."""
+
+
+@dataclass(slots=True)
+class MountOptions:
+    """What `-o a,b=c` came to."""
+
+    read_only: bool = False
+    kernel: set[str] = field(default_factory=lambda: {"default_permissions"})
+    uid: int | None = None
+    gid: int | None = None
+    entry_timeout: float = TIMEOUT
+    attr_timeout: float = TIMEOUT
+
+
+def parse(texts: list[str]) -> MountOptions:
+    """Raises MountRefused for an option that there is not, or a value that it does not take."""
+    options = MountOptions()
+    for option in (one for text in texts for one in text.split(",") if one):
+        name, _equals, value = option.partition("=")
+        try:
+            if name in _IGNORED or name.startswith("x-"):
+                continue
+            if name in _KERNEL and not value:
+                options.kernel.add(name)
+            elif name == "uid":
+                options.uid = int(value)
+            elif name == "gid":
+                options.gid = int(value)
+            elif name == "entry_timeout":
+                options.entry_timeout = float(value)
+            elif name == "attr_timeout":
+                options.attr_timeout = float(value)
+            else:
+                raise MountRefused(
+                    f"there is no mount option {option!r}; `ckfs mount --help` lists them"
+                )
+        except ValueError:
+            raise MountRefused(f"the mount option {name} does not take {value!r}") from None
+    options.read_only = "ro" in options.kernel
+    if "atime" in options.kernel:
+        options.kernel.discard("atime")
+    return options
