@@ -1,0 +1,121 @@
+"""A store and its filesystem without a mount, for tests that call the operations directly."""
+
+import os
+import stat
+
+from fsdriver import store
+from fsdriver.backing import Backing
+from fsdriver.filesystem import Filesystem
+from fsdriver.inodes import ROOT
+from fsdriver.namespace import Caller
+from fsdriver.sites import Sites
+from fsdriver.tree import Tree
+from keyhierarchy.hierarchy import Hierarchy
+
+CALLER = Caller(os.geteuid(), os.getegid())
+
+
+class Driver:
+    """One store that can be opened, closed, and dropped as a killed driver drops it."""
+
+    def __init__(
+        self,
+        folder: str,
+        *,
+        chunk_size: int = 4096,
+        plaintext_names: bool = False,
+        backing: Backing | None = None,
+    ) -> None:
+        self.store = os.path.join(folder, "store")
+        self.state_dir = os.path.join(folder, "state")
+        self.backing = backing or Backing()
+        store.create(
+            self.store,
+            self.state_dir,
+            chunk_size=chunk_size,
+            plaintext_names=plaintext_names,
+            created="2026-11-21T00:00:00+00:00",
+        )
+        self.open()
+
+    def open(self, *, read_only: bool = False) -> None:
+        document = store.load(self.store)
+        self.hierarchy = Hierarchy.open(
+            store.control_folder(self.store), self.state_dir, bytes.fromhex(document.store_id)
+        )
+        document.check(self.hierarchy.lease(bytes.fromhex(document.site_id)).metadata_key)
+        self.tree = Tree(
+            self.backing,
+            self.backing.open_root(self.store),
+            Sites(self.hierarchy),
+            chunk_size=document.chunk_size,
+            plaintext_names=document.names == "plaintext",
+            folders_open=16,
+        )
+        self.fs = Filesystem(self.tree, read_only=read_only, store=self.store)
+
+    def close(self) -> None:
+        self.fs.close()
+        self.hierarchy.close()
+
+    def drop(self) -> None:
+        """What SIGKILL leaves: nothing sealed, every descriptor closed by the system."""
+        self.tree.close()
+        self.hierarchy.close()
+
+    def reopen(self) -> None:
+        self.close()
+        self.open()
+
+    # Paths, for tests that do not care about inode numbers
+
+    def number(self, path: str) -> int:
+        number = ROOT
+        for part in path.strip("/").split("/"):
+            if part:
+                number = self.fs.lookup(number, os.fsencode(part)).number
+        return number
+
+    def split(self, path: str) -> tuple[int, bytes]:
+        parent, _slash, name = path.strip("/").rpartition("/")
+        return self.number(parent), os.fsencode(name)
+
+    def write_file(self, path: str, content: bytes, *, offset: int = 0) -> None:
+        parent, name = self.split(path)
+        try:
+            handle = self.fs.open(self.fs.lookup(parent, name).number, os.O_WRONLY)
+        except FileNotFoundError:
+            _attributes, handle = self.fs.create(parent, name, 0o644, os.O_WRONLY, CALLER)
+        try:
+            self.fs.write(handle, offset, content)
+            self.fs.flush(handle)
+        finally:
+            self.fs.release(handle)
+
+    def read_file(self, path: str) -> bytes:
+        number = self.number(path)
+        handle = self.fs.open(number, os.O_RDONLY)
+        try:
+            return bytes(self.fs.read(handle, 0, self.fs.getattr(number).size))
+        finally:
+            self.fs.release(handle)
+
+    def mkdir(self, path: str) -> int:
+        return self.fs.mkdir(*self.split(path), 0o755, CALLER).number
+
+    def names(self, number: int = ROOT) -> dict[bytes, int]:
+        """Name -> inode number of a folder, without the dots."""
+        handle = self.fs.opendir(number)
+        found = {}
+        for name, attributes, _next in self.fs.readdir(handle, 0):
+            if name not in (b".", b".."):
+                self.fs.count_lookup(attributes.number)
+                found[name] = attributes.number
+        self.fs.releasedir(handle)
+        return found
+
+    def backing_path(self, path: str) -> str:
+        return os.path.join(self.store, self.fs.backing_path(self.number(path)))
+
+    def is_folder(self, number: int) -> bool:
+        return stat.S_ISDIR(self.fs.getattr(number).mode)
