@@ -38,6 +38,7 @@ from keyhierarchy.vault.site import (
     client_path,
     create_site,
     exclusive,
+    is_served,
     load_client,
     load_running,
 )
@@ -156,18 +157,20 @@ def env(
     principal: Annotated[str, typer.Option(help="Whose credentials.")] = FIRST_CLIENT,
 ) -> None:
     """Prints the environment for a client of the running server, its secret included."""
-    running = load_running(folder)
+    running = load_running(folder) if is_served(folder) else None
     if running is None:
         raise NotRunning(f"no server runs on {folder}; start one with: ckfs-vault serve {folder}")
     if not client_path(folder, principal).exists():
         raise ValueError(f"no credentials are kept for {principal!r} in {folder}")
     client = load_client(folder, principal)
+    ca = str(ca_path(folder).resolve())
     for name, value in {
         "AZURE_AUTHORITY_HOST": running.authority,
         "AZURE_TENANT_ID": client.tenant_id,
         "AZURE_CLIENT_ID": client.client_id,
         "AZURE_CLIENT_SECRET": client.client_secret,
-        "REQUESTS_CA_BUNDLE": str(ca_path(folder).resolve()),
+        "REQUESTS_CA_BUNDLE": ca,
+        "SSL_CERT_FILE": ca,
     }.items():
         typer.echo(f"export {name}='{value}'")
 
@@ -226,7 +229,7 @@ def fault_set(
     folder: Folder,
     kind: Annotated[str, typer.Argument(help=", ".join(KINDS))],
     *,
-    vault: Annotated[str, typer.Option(help="A vault, login, or * for all.")] = "*",
+    vault: Annotated[str, typer.Option(help="A vault; * for all; login for the authority.")] = "*",
     operation: Annotated[str, typer.Option(help="Such as unwrapKey; * for all.")] = "*",
     count: Annotated[int | None, typer.Option(help="So many requests; else for ever.")] = None,
     seconds: Annotated[float, typer.Option(help="For latency and slow.")] = 0.0,

@@ -1,7 +1,8 @@
 """Faults that a test has switched on, and which of them strikes a given request. Pure bookkeeping.
 
-A fault names a vault and an operation (`*` for any), and lasts for a number of requests or until it
-is cleared. Carrying it out is `app` work (answers) and `serve` work (certificates).
+A fault names a vault (or the authority, `login`) and an operation, `*` for any, and lasts for a
+number of requests or until it is cleared. Carrying it out is work of `app` (answers) and of `serve`
+(certificates).
 """
 
 from http import HTTPStatus
@@ -114,7 +115,7 @@ class FaultBoard:
     def certificate_fault(self, vault: str) -> Fault | None:
         """Asked once for each TLS handshake."""
         for fault in self.faults:
-            if fault.kind in TLS_FAULTS and fault.vault in (ANY, vault):
+            if fault.kind in TLS_FAULTS and _names(fault, vault):
                 self._count_down(fault)
                 return fault
         return None
@@ -126,7 +127,12 @@ class FaultBoard:
 
 
 def _matches(fault: Fault, vault: str, operation: str) -> bool:
-    return fault.vault in (ANY, vault) and fault.operation in (ANY, operation)
+    return _names(fault, vault) and fault.operation in (ANY, operation)
+
+
+def _names(fault: Fault, vault: str) -> bool:
+    """`*` means every vault; the authority is another service and has to be named."""
+    return fault.vault == vault or (fault.vault == ANY and vault != AUTHORITY_LABEL)
 
 
 def refusal(

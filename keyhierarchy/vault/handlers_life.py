@@ -71,7 +71,7 @@ async def import_key(call: Call) -> Document:
     request = documents.parse_body(call.body, documents.ImportKey)
     documents.check_metadata(request)
     kty = _key_type(call, request.key.kty, hardware=bool(request.hsm))
-    secret = material.from_jwk(request.key)
+    secret = await trio.to_thread.run_sync(material.from_jwk, request.key)
     version = _new_version(call, kty, secret, request, request.key_ops or request.key.key_ops)
     call.ring.add_version(call.route.key, version)
     return _bundle(call, version)
@@ -144,7 +144,11 @@ async def list_deleted(call: Call) -> Document:
 
 
 async def list_versions(call: Call) -> Document:
-    record = call.ring.key(call.route.key)
+    """A key that is not there has no versions: the service answers an empty list, not 404."""
+    try:
+        record = call.ring.key(call.route.key)
+    except errors.VaultError:
+        return _page(call, "", [])
     items = [
         (each.version, bundles.key_item(call.vault_url, record, each, call.ring.properties))
         for each in sorted(record.versions, key=lambda each: each.version)

@@ -10,7 +10,7 @@ import secrets
 
 _KEY_NAME = re.compile(r"[0-9a-zA-Z-]{1,127}")
 _VERSION = re.compile(r"[0-9a-f]{32}")
-_VAULT_NAME = re.compile(r"[a-z](?:-?[0-9a-z]){2,23}")
+_VAULT_NAME = re.compile(r"[a-z](?:-?[0-9a-z])*")
 _VAULT_NAME_LENGTH = range(3, 25)
 _BASE64URL = re.compile(r"[0-9A-Za-z_-]*")
 

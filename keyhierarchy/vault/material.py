@@ -105,7 +105,10 @@ def size_of(kty: str, secret: bytes) -> int:
 
 
 def from_jwk(jwk: JsonWebKey) -> bytes:
-    """The secret of an imported key; refuses halves that do not belong together."""
+    """The secret of an imported key; refuses halves that do not belong together.
+
+    Checking an RSA key takes a while: call it off the event loop.
+    """
     if jwk.key_hsm is not None:
         raise bad_parameter("A key wrapped for a hardware module cannot be opened by this server.")
     family = family_of(canonical_type(jwk.kty))
@@ -120,7 +123,11 @@ def from_jwk(jwk: JsonWebKey) -> bytes:
 
 
 def _integer(name: str, text: str | None) -> int:
-    return int.from_bytes(decode_member(name, text))
+    data = decode_member(name, text)
+    # One byte more than the longest modulus, because some clients write a leading zero.
+    if len(data) > RSA_SIZES[-1] // _BITS + 1:
+        raise bad_parameter(f"The member '{name}' is longer than that of any supported key.")
+    return int.from_bytes(data)
 
 
 def _rsa_from_jwk(jwk: JsonWebKey) -> rsa.RSAPrivateKey:

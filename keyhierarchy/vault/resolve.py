@@ -8,12 +8,14 @@ given domains in `socket.getaddrinfo` and leaves every other name alone; from a 
 runs a Python program that way, for example a demo of a program that talks to a local vault.
 A production site gives the vaults real names in its DNS (`ckfs-vault init --domain`) instead.
 
-The client also has to trust the installation's CA, DIR/tls/ca.pem:
-KeyClient and CryptographyClient take `connection_verify=CA`; so do azure-identity's credentials.
-Programs that cannot be told read it from REQUESTS_CA_BUNDLE (synchronous clients). The credential
-needs AZURE_AUTHORITY_HOST (or `authority=`), and `disable_instance_discovery=True`, because msal
-would ask Microsoft about an authority that it does not know. For a program that cannot be told that
-either, set AZURE_TENANT_ID=adfs: msal then leaves the question out, and the server knows that word.
+The client also has to trust the installation's CA, DIR/tls/ca.pem. KeyClient, CryptographyClient
+and azure-identity's credentials take `connection_verify=CA`. Programs that cannot be told read it
+from REQUESTS_CA_BUNDLE, asynchronous clients from SSL_CERT_FILE; `ckfs-vault env DIR` prints both.
+
+The credential needs AZURE_AUTHORITY_HOST (or `authority=`), and `disable_instance_discovery=True`,
+because msal would ask Microsoft about an authority that it does not know. For a program that cannot
+be told that either, set AZURE_TENANT_ID=adfs: msal then leaves the question out, and the server
+knows that word.
 """
 
 import runpy

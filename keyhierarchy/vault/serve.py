@@ -67,7 +67,8 @@ def _vault_context(site: Site, board: FaultBoard) -> ssl.SSLContext:
     good = _context(site.folder, GOOD)
 
     def choose(connection: ssl.SSLObject, server_name: str | None, _: ssl.SSLContext) -> None:
-        fault = board.certificate_fault(site.vault_at(server_name or "") or "")
+        vault = site.vault_at(server_name or "")
+        fault = board.certificate_fault(vault or AUTHORITY_LABEL)
         if fault is not None:
             connection.context = bad[fault.kind]
 

@@ -178,6 +178,15 @@ def exclusive(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def is_served(folder: Path) -> bool:
+    """Whether some process holds the folder now; addresses of a killed one may still lie there."""
+    try:
+        with exclusive(folder):
+            return False
+    except InUse:
+        return True
+
+
 def _save_json(path: Path, value: msgspec.Struct) -> None:
     replace_file(path, msgspec.json.format(msgspec.json.encode(value)) + b"\n")
 

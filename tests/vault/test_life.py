@@ -180,6 +180,10 @@ def test_lists_come_in_pages_that_lead_on(server: VaultServer, key_name: str) ->
         assert answer.status_code == 400
 
 
+def test_a_key_that_is_not_there_has_no_versions(server: VaultServer, key_name: str) -> None:
+    assert list(server.key_client("kv1").list_properties_of_key_versions(key_name)) == []
+
+
 def test_keys_of_a_managed_hsm(server: VaultServer, key_name: str) -> None:
     client = server.key_client("hsm1")
     assert client.vault_url.startswith("https://hsm1.managedhsm.test:")
