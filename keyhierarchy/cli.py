@@ -127,7 +127,7 @@ def rewrap(context: typer.Context, store: StoreArgument, as_json: JsonOption = F
 
     No file is touched, and mounts go on. Run it for every store before an archived key is put away.
 
-    Example: ckfs-keys service-key roll && ckfs-keys rewrap ~/store
+    Example: ckfs-keys rewrap ~/store
     """
     from keyhierarchy.servicekeys import rewrap_store  # noqa: PLC0415 - `--help` must stay quick
 

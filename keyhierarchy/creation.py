@@ -38,6 +38,8 @@ def create_store_keys(
     Makes the state folder and the first service-managed root key of this host where they are
     missing. Returns the id of the site.
     """
+    wrapping.require_id(store_id)
+    wrapping.require_id(root_directory_id)
     statedir.refuse_inside_store(state_dir, os.path.dirname(os.path.abspath(control_folder)))
     place = keystores.path(control_folder)
     with keystores.exclusive(control_folder):

@@ -174,7 +174,10 @@ def pack(keystore: Keystore) -> bytes:
 
 def store(control_folder: str, keystore: Keystore) -> None:
     """Replace the document atomically. The caller holds `exclusive`."""
-    durable.replace_document(path(control_folder), pack(keystore))
+    document = pack(keystore)
+    # Values are checked when they are parsed: never replace a good keystore by one that is not.
+    parse(document, path(control_folder))
+    durable.replace_document(path(control_folder), document)
 
 
 @contextmanager

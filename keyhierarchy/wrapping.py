@@ -47,6 +47,13 @@ def pack_generation(generation: int) -> bytes:
     return pack(">I", generation)
 
 
+def require_id(identity: bytes) -> bytes:
+    """Return an id of 16 bytes; ValueError for anything else."""
+    if len(identity) != ID_LENGTH:
+        raise ValueError(f"an id has {ID_LENGTH} bytes, not {len(identity)}")
+    return identity
+
+
 def wrap_site_key(
     tik: bytes,
     site_key: bytes,
@@ -90,14 +97,14 @@ def derive_metadata_key(first_site_key: bytes, *, site_id: bytes) -> bytes:
 
     From then on it is carried wrapped, so that a new site key renames nothing.
     """
-    return _derive(first_site_key, _METADATA_KEY, _id(site_id), length=KEY_LENGTH)
+    return _derive(first_site_key, _METADATA_KEY, require_id(site_id), length=KEY_LENGTH)
 
 
 def wrap_metadata_key(
     site_key: bytes, metadata_key: bytes, *, site_id: bytes, generation: int
 ) -> bytes:
     """Wrap a site's metadata key under its site key of this generation: 48 bytes."""
-    context = pack_context(_METADATA_KEY_WRAP, _id(site_id), pack_generation(generation))
+    context = pack_context(_METADATA_KEY_WRAP, require_id(site_id), pack_generation(generation))
     return _siv(site_key, _METADATA_KEY_WRAP).encrypt(_key(metadata_key), [context])
 
 
@@ -105,7 +112,7 @@ def unwrap_metadata_key(
     site_key: bytes, wrapped: bytes, *, site_id: bytes, generation: int
 ) -> bytes:
     """Open what `wrap_metadata_key` made for the same site and generation."""
-    context = pack_context(_METADATA_KEY_WRAP, _id(site_id), pack_generation(generation))
+    context = pack_context(_METADATA_KEY_WRAP, require_id(site_id), pack_generation(generation))
     metadata_key = _open(_siv(site_key, _METADATA_KEY_WRAP), wrapped, context)
     if metadata_key is None:
         raise WrappedKeyInvalid(
@@ -128,18 +135,20 @@ class FileKeyWrapper:
     __slots__ = ("_context", "_siv", "generation", "site_id")
 
     def __init__(self, site_key: bytes, *, site_id: bytes, generation: int) -> None:
-        self.site_id = _id(site_id)
+        self.site_id = require_id(site_id)
         self.generation = generation
         self._siv = _siv(site_key, _FILE_KEY_WRAP)
         self._context = pack_context(_FILE_KEY_WRAP, site_id, pack_generation(generation))
 
     def wrap(self, file_id: bytes, file_key: bytes) -> bytes:
         """Wrap a file key for the file with this id: 48 bytes."""
-        return self._siv.encrypt(_key(file_key), [self._context + pack_context(_id(file_id))])
+        return self._siv.encrypt(
+            _key(file_key), [self._context + pack_context(require_id(file_id))]
+        )
 
     def unwrap(self, file_id: bytes, wrapped: bytes) -> bytes:
         """Open what `wrap` made for the same file, site and generation."""
-        context = self._context + pack_context(_id(file_id))
+        context = self._context + pack_context(require_id(file_id))
         file_key = _open(self._siv, wrapped, context)
         if file_key is None:
             raise WrappedKeyInvalid(
@@ -180,13 +189,13 @@ def site_key_commitment(site_key: bytes, *, site_id: bytes, generation: int) -> 
     SIV alone does not commit to its key; HMAC-SHA256 does, as finding two keys with one output is
     finding a collision.
     """
-    place = (_id(site_id), pack_generation(generation))
+    place = (require_id(site_id), pack_generation(generation))
     return _derive(site_key, _SITE_KEY_COMMITMENT, *place, length=COMMITMENT_LENGTH)
 
 
 def tik_fingerprint(tik: bytes, *, policy_id: bytes, generation: int) -> bytes:
     """Return the value by which keystore and anchor say which tenant intermediate key they mean."""
-    place = (_id(policy_id), pack_generation(generation))
+    place = (require_id(policy_id), pack_generation(generation))
     return _derive(tik, _TIK_FINGERPRINT, *place, length=COMMITMENT_LENGTH)
 
 
@@ -196,7 +205,7 @@ def endorse_tik(
     """Let the holder of generation n-1 vouch for the fingerprint of generation n (`generation`)."""
     if len(fingerprint) != COMMITMENT_LENGTH:
         raise ValueError(f"a fingerprint has {COMMITMENT_LENGTH} bytes, not {len(fingerprint)}")
-    place = (_id(policy_id), pack_generation(generation), fingerprint)
+    place = (require_id(policy_id), pack_generation(generation), fingerprint)
     return _derive(previous_tik, _TIK_ENDORSEMENT, *place, length=COMMITMENT_LENGTH)
 
 
@@ -204,7 +213,7 @@ def seal_section(tik: bytes, *, store_id: bytes, policy_id: bytes, canonical: by
     """Authenticate a policy's section of the keystore: HMAC-SHA256 under a subkey of the TIK."""
     subkey = _derive(tik, _KEYSTORE_SEAL, length=KEY_LENGTH)
     mac = HMAC(subkey, SHA256())
-    mac.update(pack_context(_KEYSTORE_SEAL, _id(store_id), _id(policy_id), canonical))
+    mac.update(pack_context(_KEYSTORE_SEAL, require_id(store_id), require_id(policy_id), canonical))
     return mac.finalize()
 
 
@@ -218,9 +227,9 @@ def _site_key_context(
 ) -> bytes:
     return pack_context(
         _SITE_KEY_WRAP,
-        _id(policy_id),
+        require_id(policy_id),
         pack_generation(tik_generation),
-        _id(site_id),
+        require_id(site_id),
         pack_generation(generation),
     )
 
@@ -247,9 +256,3 @@ def _key(key: bytes) -> bytes:
     if len(key) != KEY_LENGTH:
         raise ValueError(f"a key of this chain has {KEY_LENGTH} bytes, not {len(key)}")
     return key
-
-
-def _id(identity: bytes) -> bytes:
-    if len(identity) != ID_LENGTH:
-        raise ValueError(f"an id has {ID_LENGTH} bytes, not {len(identity)}")
-    return identity
