@@ -103,10 +103,11 @@ def pin_of(section: Section) -> PolicyPin:
     )
 
 
-def advance(anchor: Anchor, keystore: Keystore, pin: PolicyPin) -> Anchor:
-    """Return the anchor with a newer pin for a policy and the newer keystore generation.
+def advance(anchor: Anchor, pin: PolicyPin) -> Anchor:
+    """Return the anchor with a newer pin for a policy, whose seal must have been checked.
 
-    Never goes back, whatever order processes come in.
+    Never goes back, whatever order processes come in. Only what a seal vouches for counts, lest
+    somebody who can write to the store makes this host wait for a generation that never comes.
     """
     known = anchor.pin(pin.policy_id)
     if known is not None and known.sealed_generation >= pin.sealed_generation:
@@ -114,7 +115,7 @@ def advance(anchor: Anchor, keystore: Keystore, pin: PolicyPin) -> Anchor:
     others = tuple(old for old in anchor.policies if old.policy_id != pin.policy_id)
     return replace(
         anchor,
-        keystore_generation=max(anchor.keystore_generation, keystore.generation),
+        keystore_generation=max(anchor.keystore_generation, pin.sealed_generation),
         policies=tuple(sorted((*others, pin), key=lambda one: one.policy_id)),
     )
 

@@ -275,9 +275,7 @@ class Hierarchy:
                 generation=keystore.generation,
                 reason="this host sees the store for the first time and trusts it",
             )
-        self._anchor.change(
-            lambda known: anchors.advance(known or anchors.trust(keystore), keystore, pin)
-        )
+        self._anchor.change(lambda known: anchors.advance(known or anchors.trust(keystore), pin))
 
     def _read(self) -> Keystore:
         keystore = keystores.load(self._control_folder, self.store_id)

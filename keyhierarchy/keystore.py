@@ -62,7 +62,8 @@ class SiteRecord(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A policy with the sites it protects: what one TIK seals.
 
-    `sealed_generation` counts up at every change, so that the anchor can tell an older section.
+    `sealed_generation` is the document's generation when this section was last changed, so that
+    the anchor can tell an older section.
     """
 
     sealed_generation: Generation
@@ -77,7 +78,7 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Keystore(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The whole document. `generation` counts up at every write; it is pinned by the anchor."""
+    """The whole document. `generation` counts up at every write; the newest seal vouches for it."""
 
     format: int = FORMAT
     lowest_reader: int = FORMAT
@@ -91,6 +92,8 @@ class Keystore(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         sites = [site.site_id for section in self.sections for site in section.sites]
         if len(set(policies)) != len(policies) or len(set(sites)) != len(sites):
             raise ValueError("two records have the same id")
+        if self.generation != max(section.sealed_generation for section in self.sections):
+            raise ValueError("its generation is not that of its newest section")
 
     def section(self, policy_id: str) -> Section | None:
         """Find the section of a policy, or None."""

@@ -118,17 +118,21 @@ def rewrap_store(control_folder: str, state_dir: str, store_id: bytes) -> list[R
         anchor_file = anchors.AnchorFile(folder)
         known = _require_known(anchor_file.load(), keystore.store_id)
         anchors.check_document(known, keystore, place)
+        generation = keystore.generation + 1
         moved: list[Rewrapped] = []
         sections = []
         for section in keystore.sections:
             pin = known.pin(section.policy.id)
             anchors.check_section(pin, section, place)
-            changed, steps = _rewrap_section(section, pin, store_id, state_dir, place)
-            sections.append(changed)
+            policy, tik, steps = _rewrapped(section, pin, store_id, state_dir, place)
+            if steps:
+                changed = replace(section, policy=policy, sealed_generation=generation)
+                section = keystores.sealed(changed, tik, store_id=store_id)  # noqa: PLW2901
+            sections.append(section)
             moved += steps
         if not moved:
             return []
-        after = replace(keystore, generation=keystore.generation + 1, sections=tuple(sections))
+        after = replace(keystore, generation=generation, sections=tuple(sections))
         audit = AuditLog(folder, store_id)
         _record(audit, "started", moved)
         keystores.store(control_folder, after)
@@ -136,7 +140,7 @@ def rewrap_store(control_folder: str, state_dir: str, store_id: bytes) -> list[R
         def pinned(known: Anchor | None) -> Anchor:
             anchor = _require_known(known, keystore.store_id)
             for section in after.sections:
-                anchor = anchors.advance(anchor, after, anchors.pin_of(section))
+                anchor = anchors.advance(anchor, anchors.pin_of(section))
             return anchor
 
         anchor_file.change(pinned)
@@ -144,36 +148,35 @@ def rewrap_store(control_folder: str, state_dir: str, store_id: bytes) -> list[R
     return moved
 
 
-def _rewrap_section(
+def _rewrapped(
     section: Section,
     pin: anchors.PolicyPin | None,
     store_id: bytes,
     state_dir: str,
     place: str,
-) -> tuple[Section, list[Rewrapped]]:
+) -> tuple[DataEncryptionPolicy, bytes, list[Rewrapped]]:
+    """Return the policy under the current root key, its current TIK, and what was moved."""
     policy = section.policy
-    roots = service_roots(state_dir)
-    due = [
+    services = [
         (tik.generation, wrap)
         for tik in policy.tik_generations
         for wrap in tik.wraps
         if wrap.slot == "service"
     ]
-    if not due:
-        return section, []
+    if not services:
+        return policy, b"", []
     root = service_root(state_dir, policy.id)
-    due = [(generation, wrap) for generation, wrap in due if wrap.key_id != root.key_id]
+    due = [(generation, wrap) for generation, wrap in services if wrap.key_id != root.key_id]
     if not due:
-        return section, []
+        return policy, b"", []
+    roots = service_roots(state_dir)
     tiks = opening.open_section(section, pin, store_id=store_id, roots=roots, place=place)
     steps = []
     for generation, old in due:
         tik = tiks.get(generation) or opening.open_generation(policy, generation, roots, place)
         policy = with_wrap(policy, generation, new_tik_wrap(root, tik))
         steps.append(Rewrapped(policy.id, generation, old.key_id, root.key_id))
-    changed = replace(section, policy=policy, sealed_generation=section.sealed_generation + 1)
-    current = tiks[policy.current_tik.generation]
-    return keystores.sealed(changed, current, store_id=store_id), steps
+    return policy, tiks[policy.current_tik.generation], steps
 
 
 def _require_known(known: Anchor | None, store_id: str) -> Anchor:

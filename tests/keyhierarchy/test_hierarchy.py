@@ -322,7 +322,7 @@ def test_first_sight_is_said_and_audited_and_pinned(made, other_host):
 def test_a_forgery_at_first_sight_pins_nothing(made, other_host):
     document = made.document()
     good = made.keystore.read_bytes()
-    document["sections"][0]["sealed_generation"] = 9
+    document["sections"][0]["policy"]["name"] = "forged"
     made.write(document)
     first = Hierarchy.open(made.control, other_host, made.store_id)
     with pytest.raises(KeystoreInvalid, match="seal"):
@@ -345,9 +345,19 @@ def test_an_older_section_under_a_new_number_is_refused(made):
     servicekeys.roll_service_key(made.state)
     servicekeys.rewrap_store(made.control, made.state, made.store_id)
     made.write(old | {"generation": 99})
-    hierarchy = made.open()
-    with pytest.raises(AnchorMismatch, match="rolled back"):
-        hierarchy.lease(made.site_id)
+    with pytest.raises(KeystoreInvalid, match="newest section"):
+        made.open()
+
+
+def test_a_made_up_generation_is_refused_and_not_remembered(made):
+    good = made.keystore.read_bytes()
+    document = made.document() | {"generation": 99}
+    document["sections"][0]["sealed_generation"] = 99
+    made.write(document)
+    with pytest.raises(KeystoreInvalid, match="seal"):
+        made.open().lease(made.site_id)
+    made.keystore.write_bytes(good)
+    assert made.open().lease(made.site_id).valid
 
 
 def test_a_rollback_under_a_running_mount_ends_its_leases(hierarchy, lease, made):
