@@ -1,7 +1,7 @@
 """`ckfs-keys`: look at the keys of a store and work on them. Parses, calls, prints, exits.
 
-Exit codes are stable and shared with `ckfs`; EXIT_CODES below is the one table of them. Every error
-is one line on standard error. What the verbs do is in the modules they call.
+Exit codes are stable; 10 to 17 mean the same for `ckfs`. EXIT_CODES below is the one table of them.
+Every error is one line on standard error. What the verbs do is in the modules they call.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ EXIT_CODES: tuple[tuple[type[errors.KeyHierarchyError], int], ...] = (
     (errors.PolicyPurged, 15),
     (errors.UnsafePermissions, 16),
     (errors.KeystoreBusy, 17),
-    (errors.TransitionRefused, 19),
+    (errors.TransitionRefused, 30),
 )
 _DUMPABLE = 4  # PR_SET_DUMPABLE of prctl(2)
 
 _EXITS = """Exit codes: 0 done, 1 unexpected, 2 usage, 10 not a store, 11 made by a newer version,
 12 store, anchor or audit log damaged or forged, 13 root key missing, 14 root key or disk does not
-answer now, 15 root key refused or revoked, 16 permissions, 17 busy, 19 refused in this state."""
+answer now, 15 root key refused or revoked, 16 permissions, 17 busy, 30 refused in this state."""
 
 app = typer.Typer(
     name=PROGRAM,
