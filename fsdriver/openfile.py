@@ -155,7 +155,6 @@ class OpenFile:
         if not view:
             return 0
         self._check_size(offset + len(view))
-        self._vetting.restart()
         if offset > self.file.state.size:
             self._grow(offset)
         if self.file.state.size == 0:
@@ -182,6 +181,7 @@ class OpenFile:
             bindings=before.bindings,
         )
         self._kept_index = -1
+        self._vetting.restart()
         try:
             file.backing.write(file.descriptor, [file.next_header(), records], 0)
         except OSError:
@@ -242,7 +242,7 @@ class OpenFile:
                 self._restore_tail(tail, old_size)
             raise
         state.size = new_size
-        state.chunk_set ^= outdated ^ file.chunk_set.digest(first, b"".join(nonces))
+        self._alter_set(outdated ^ file.chunk_set.digest(first, b"".join(nonces)))
         if file.extents is not None:
             file.extents.add(first, end_chunk)
 
@@ -294,7 +294,6 @@ class OpenFile:
         state, geometry = file.state, file.geometry
         if new_size == state.size:
             return
-        self._vetting.restart()
         if new_size > state.size:
             self._grow(new_size)
             return
@@ -302,7 +301,7 @@ class OpenFile:
         chunks = geometry.chunk_count(new_size)
         old_chunks = geometry.chunk_count(state.size)
         if chunks:
-            state.chunk_set ^= self._outdated(chunks, old_chunks)
+            self._alter_set(self._outdated(chunks, old_chunks))
             last = chunks - 1
             length = geometry.chunk_length(last, new_size)
             if length < geometry.chunk_length(last, state.size) and self._is_present(last):
@@ -310,7 +309,7 @@ class OpenFile:
                 kept[length:] = bytes(len(kept) - length)
                 self._replace(last, memoryview(kept), length)
         else:
-            state.chunk_set = 0
+            self._alter_set(state.chunk_set)
         if self._kept_index >= chunks:
             self._kept_index = -1
         if file.extents is not None:
@@ -327,9 +326,14 @@ class OpenFile:
         nonce = file.cipher.encrypt_run(chunk_index, [kept[:length]], record)
         file.backing.write(file.descriptor, [record], file.geometry.record_offset(chunk_index))
         if self._kept_nonce is not None:
-            file.state.chunk_set ^= file.chunk_set.digest(chunk_index, self._kept_nonce)
-        file.state.chunk_set ^= file.chunk_set.digest(chunk_index, nonce)
+            self._alter_set(file.chunk_set.digest(chunk_index, self._kept_nonce))
+        self._alter_set(file.chunk_set.digest(chunk_index, nonce))
         self._kept_nonce = nonce
+
+    def _alter_set(self, difference: int) -> None:
+        """Chunks were replaced, added or cut off; what was read before adds up no longer."""
+        self.file.state.chunk_set ^= difference
+        self._vetting.restart()
 
     def _restore_tail(self, tail: "_Tail", old_size: int) -> None:
         """After a write that failed while the file grew: its old length and last chunk again.
@@ -347,8 +351,8 @@ class OpenFile:
                 file.backing.write(
                     file.descriptor, [record], file.geometry.record_offset(tail.chunk_index)
                 )
-                file.state.chunk_set ^= file.chunk_set.digest(tail.chunk_index, tail.nonce)
-                file.state.chunk_set ^= file.chunk_set.digest(tail.chunk_index, nonce)
+                self._alter_set(file.chunk_set.digest(tail.chunk_index, tail.nonce))
+                self._alter_set(file.chunk_set.digest(tail.chunk_index, nonce))
 
     def _check_size(self, size: int) -> None:
         """A size that no backing file can have must fail before anything is touched."""

@@ -9,6 +9,7 @@ cache is empty at its start, and the server is stopped at its end, whatever happ
 """
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -49,7 +50,7 @@ class VaultServer:
         self.folder = folder
         self.ca_path = str(ca_path(folder))
         self.admin = AdminClient(folder)
-        self._options = serve_options
+        self.serve_options = serve_options
         self._process: subprocess.Popen[bytes] | None = None
 
     # The process
@@ -58,7 +59,7 @@ class VaultServer:
         """Returns when the server takes requests; its stderr goes to DIR/server.log."""
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*PROGRAM, "serve", str(self.folder), *self._options],
+                [*PROGRAM, "serve", str(self.folder), *self.serve_options],
                 cwd=ROOT,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
@@ -94,7 +95,7 @@ class VaultServer:
         """Stops and starts again, on the same port unless told otherwise: key ids stay valid."""
         port = self.running.port if port is None else port
         self.stop()
-        self._options = (*self._options, "--port", str(port))
+        self.serve_options = (*self.serve_options, "--port", str(port))
         self.start()
 
     def log(self) -> str:
@@ -130,6 +131,7 @@ class VaultServer:
             "AZURE_CLIENT_ID": client.client_id,
             "AZURE_CLIENT_SECRET": client.client_secret,
             "REQUESTS_CA_BUNDLE": self.ca_path,
+            "SSL_CERT_FILE": self.ca_path,
         }
 
     def credential(self, principal: str = "client", **options: Any) -> ClientSecretCredential:
@@ -155,8 +157,6 @@ class VaultServer:
         return CryptographyClient(key, self.credential(principal), **settings)
 
     def audit(self, vault: str) -> list[dict[str, Any]]:
-        import json  # noqa: PLC0415 - only tests of the log need it
-
         lines = (self.folder / "vaults" / vault / "audit.jsonl").read_text().splitlines()
         return [json.loads(line) for line in lines]
 

@@ -1,19 +1,12 @@
-"""What an administrator can do to a running or a stopped installation, and the HTTP door to it.
+"""What an administrator can do to a running or a stopped installation.
 
-`Administration` does the work; `AdminApp` offers it on a listener of its own, to whoever shows the
-admin token. The CLI uses the class directly when nobody serves the folder. Clients of the vaults
-have no business here, and the door is bound to loopback.
+`admin_app` offers it to a running server's administrator over HTTPS; the CLI uses it directly when
+nobody serves the folder. Clients of the vaults have no business here.
 """
 
-import hmac
-from http import HTTPStatus
 from typing import Any
 
 import msgspec
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
 from keyhierarchy.vault.faults import Fault, FaultBoard, check_fault
 from keyhierarchy.vault.principals import add_principal, find_principal, parse_permissions
@@ -163,25 +156,3 @@ def run_command(administration: Administration, command: str, body: bytes) -> An
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{command}: {error}") from error
     return getattr(administration, method)(request)
-
-
-class AdminApp:
-    def __init__(self, administration: Administration, admin_token: str) -> None:
-        self._administration = administration
-        self._token = admin_token
-        self.starlette = Starlette(routes=[Route("/{command}", self.answer, methods=["POST"])])
-
-    async def answer(self, request: Request) -> Response:
-        given = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(given.encode(), self._token.encode()):
-            return _json({"error": "the admin token is missing or wrong"}, HTTPStatus.UNAUTHORIZED)
-        command = request.path_params["command"]
-        try:
-            answer = run_command(self._administration, command, await request.body())
-        except ValueError as error:
-            return _json({"error": str(error)}, HTTPStatus.BAD_REQUEST)
-        return _json(answer, HTTPStatus.OK)
-
-
-def _json(document: Any, status: HTTPStatus) -> Response:
-    return Response(msgspec.json.encode(document), status, media_type="application/json")

@@ -15,7 +15,6 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from keyhierarchy.vault import serve as server
 from keyhierarchy.vault.admin_client import AdminClient, NotRunning
 from keyhierarchy.vault.administration import Administration, run_command
 from keyhierarchy.vault.certificates import ca_path, make_certificates
@@ -29,7 +28,7 @@ from keyhierarchy.vault.records import (
     VaultKind,
     VaultProperties,
 )
-from keyhierarchy.vault.resolve import DOMAINS
+from keyhierarchy.vault.resolve import DOMAINS, LOOPBACK
 from keyhierarchy.vault.routes import PERMISSIONS
 from keyhierarchy.vault.site import (
     InUse,
@@ -55,6 +54,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    add_completion=False,
 )
 principal_app = typer.Typer(help="Client applications.", no_args_is_help=True)
 fault_app = typer.Typer(help="Faults for tests of clients.", no_args_is_help=True)
@@ -135,11 +135,13 @@ def _properties(
 @app.command(epilog=_example("ckfs-vault serve ./vaults --port 8443"))
 def serve(
     folder: Folder,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = server.LOOPBACK,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = LOOPBACK,
     port: Annotated[int, typer.Option(help="0 takes a free one.")] = 0,
     admin_port: Annotated[int, typer.Option(help="Administration, loopback only.")] = 0,
 ) -> None:
     """Serves the vaults until SIGTERM; prints 'ready' and the addresses when it takes requests."""
+    # Imported here alone: the HTTP server takes longer to load than any other command to run.
+    from keyhierarchy.vault import serve as server  # noqa: PLC0415
 
     def announce(running: Running) -> None:
         for url in running.vaults.values():
@@ -297,7 +299,7 @@ def _fail(code: int, error: BaseException) -> None:
 
 def main() -> None:
     with _one_line_errors():
-        app()
+        app(prog_name="ckfs-vault")
 
 
 if __name__ == "__main__":

@@ -64,9 +64,7 @@ def key_not_found(name: str, version: str = "") -> VaultError:
 
 
 def deleted_key_not_found(name: str) -> VaultError:
-    return VaultError(
-        HTTPStatus.NOT_FOUND, "KeyNotFound", f"Deleted Key not found: {name}", inner="KeyNotFound"
-    )
+    return VaultError(HTTPStatus.NOT_FOUND, "KeyNotFound", f"Deleted Key not found: {name}")
 
 
 def unknown_route(method: str, path: str) -> VaultError:

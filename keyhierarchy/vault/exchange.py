@@ -89,6 +89,10 @@ async def meet_faults(exchange: Exchange, board: faults.FaultBoard) -> None:
     operation = route.operation.name if route else ""
     authenticated = bool(_bearer(exchange.request))
     exchange.struck = board.strike(exchange.vault, operation, authenticated=authenticated)
+    await sit_out_latency(exchange)
+
+
+async def sit_out_latency(exchange: Exchange) -> None:
     latency = exchange.has("latency")
     if latency is not None:
         await trio.sleep(latency.seconds)
@@ -185,7 +189,7 @@ def _admit(exchange: Exchange, route: Route) -> None:
     if setting != throttling.SERVICE:
         limit = int(setting)
     elif route.operation.name in ("create", "import", "rotate"):
-        limit = throttling.creation_limit(hardware=b"-HSM" in exchange.body)
+        limit = throttling.creation_limit(hardware=_makes_hardware_key(exchange, route))
     else:
         limit = throttling.use_limit(_version_used(exchange.ring, route))
     throttle = exchange.site.throttles[exchange.vault]
@@ -193,8 +197,16 @@ def _admit(exchange: Exchange, route: Route) -> None:
         raise errors.throttled()
 
 
+def _makes_hardware_key(exchange: Exchange, route: Route) -> bool:
+    if route.operation.name == "rotate":
+        version = _version_used(exchange.ring, route)
+        return version is not None and version.in_hardware
+    # The body is not parsed yet, and a refused request need not be: its words are enough here.
+    return exchange.ring.properties.kind == "hsm" or b"-HSM" in exchange.body
+
+
 def _version_used(ring: Keyring, route: Route) -> KeyVersion | None:
-    if route.operation.name not in handlers_crypto.HANDLERS or not route.key:
+    if route.operation.name not in (*handlers_crypto.HANDLERS, "rotate") or not route.key:
         return None
     try:
         return ring.version(route.key, route.version)

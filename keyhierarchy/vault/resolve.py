@@ -26,11 +26,11 @@ from contextlib import contextmanager
 from typing import Any
 
 DOMAINS = ("vault.test", "managedhsm.test")
-ADDRESS = "127.0.0.1"
+LOOPBACK = "127.0.0.1"
 
 
 @contextmanager
-def local_names(address: str = ADDRESS, domains: tuple[str, ...] = DOMAINS) -> Iterator[None]:
+def local_names(address: str = LOOPBACK, domains: tuple[str, ...] = DOMAINS) -> Iterator[None]:
     """As `install`, for the length of a with block."""
     original = socket.getaddrinfo
     install(address, domains)
@@ -40,7 +40,7 @@ def local_names(address: str = ADDRESS, domains: tuple[str, ...] = DOMAINS) -> I
         socket.getaddrinfo = original
 
 
-def install(address: str = ADDRESS, domains: tuple[str, ...] = DOMAINS) -> None:
+def install(address: str = LOOPBACK, domains: tuple[str, ...] = DOMAINS) -> None:
     """Answers names below `domains` with `address` from now on, in this process."""
     original = socket.getaddrinfo
     suffixes = tuple(f".{domain}" for domain in domains)

@@ -17,14 +17,15 @@ from hypercorn.config import Config
 from hypercorn.trio import serve as hypercorn_serve
 from hypercorn.typing import ASGIFramework
 
-from keyhierarchy.vault.administration import AdminApp, Administration
+from keyhierarchy.vault.admin_app import AdminApp
+from keyhierarchy.vault.administration import Administration
 from keyhierarchy.vault.app import VaultApp
 from keyhierarchy.vault.certificates import EXPIRED, GOOD, UNTRUSTED, pem_path
 from keyhierarchy.vault.faults import FaultBoard
 from keyhierarchy.vault.identifiers import AUTHORITY_LABEL
+from keyhierarchy.vault.resolve import LOOPBACK
 from keyhierarchy.vault.site import RUNNING, Running, Site, exclusive, save_running
 
-LOOPBACK = "127.0.0.1"
 _HTTPS_PORT = 443
 # Longer than a client keeps an idle connection, so that it is the client who closes.
 _KEEP_ALIVE_SECONDS = 120

@@ -21,6 +21,11 @@ LENGTHS = st.one_of(st.integers(1, 20_000), st.sampled_from([1, 4096, 8192]))
 SIZES = st.one_of(OFFSETS, st.just(1 << 20))
 
 
+def _split(path):
+    parent, _slash, name = path.rpartition("/")
+    return parent, name
+
+
 class File:
     def __init__(self):
         self.content = bytearray()
@@ -54,6 +59,12 @@ class Machine(RuleBasedStateMachine):
     @initialize(plaintext_names=st.booleans())
     def start(self, plaintext_names):
         self.driver = Driver(self.place, plaintext_names=plaintext_names)
+        # Something to work on from the first step; most names of the strategies exist.
+        for folder in ("a", "a/b", "n" * 200):
+            self.mkdir(*_split(folder))
+        for file in ("b", "a/a", "a/b/a", "a/b/" + "n" * 200):
+            self.create(*_split(file))
+            self.write(*_split(file), 0, 10_000, 7)
 
     def teardown(self):
         if hasattr(self, "driver"):

@@ -1,13 +1,16 @@
 """The process: durable over kill and restart, private on disk, its log, its limits, its manners."""
 
+import contextlib
 import json
 import signal
 import stat
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
+from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
 from azure.keyvault.keys.crypto import KeyWrapAlgorithm
 
 from tests.vault_server import VaultServer, run_cli, vault_server
@@ -37,7 +40,7 @@ def test_everything_is_there_after_a_restart(own: VaultServer, how: str) -> None
     port = own.running.port
     if how == "kill":
         assert own.kill() == -signal.SIGKILL
-        own._options = ("--port", str(port))
+        own.serve_options = ("--port", str(port))
         own.start()
     else:
         own.restart()
@@ -48,6 +51,52 @@ def test_everything_is_there_after_a_restart(own: VaultServer, how: str) -> None
     assert again.get_deleted_key("gone").name == "gone"
     with pytest.raises(ResourceNotFoundError):
         again.get_deleted_key("purged")
+
+
+def test_what_was_acknowledged_before_a_kill_is_there(own: VaultServer) -> None:
+    client = own.key_client("kv1", retry_total=0)
+    client.create_ec_key("warm")
+    acknowledged: list[str] = []
+
+    def create_until_it_ends() -> None:
+        with contextlib.suppress(AzureError):
+            for number in range(10_000):
+                acknowledged.append(client.create_ec_key(f"k{number}").id)
+
+    worker = threading.Thread(target=create_until_it_ends)
+    worker.start()
+    while len(acknowledged) < 20:
+        time.sleep(0.005)
+    port = own.running.port
+    own.kill()
+    worker.join()
+    own.serve_options = ("--port", str(port))
+    own.start()
+    again = own.key_client("kv1")
+    assert len(acknowledged) >= 20
+    assert [again.get_key(f"k{number}").id for number in range(len(acknowledged))] == acknowledged
+
+
+def test_sigterm_does_not_wait_for_a_hanging_request(own: VaultServer) -> None:
+    client = own.key_client("kv1", retry_total=0)
+    client.create_ec_key("a")
+    own.admin.set_fault("hang", vault="kv1")
+    ended: list[str] = []
+
+    def ask() -> None:
+        try:
+            client.get_key("a")
+        except AzureError as error:
+            ended.append(type(error).__name__)
+
+    worker = threading.Thread(target=ask)
+    worker.start()
+    time.sleep(0.2)
+    started = time.monotonic()
+    assert own.stop() == 0
+    assert time.monotonic() - started < 5
+    worker.join()
+    assert ended
 
 
 def test_the_folder_is_private_and_shows_no_key(own: VaultServer) -> None:
