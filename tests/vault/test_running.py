@@ -61,7 +61,8 @@ def test_what_was_acknowledged_before_a_kill_is_there(own: VaultServer) -> None:
     def create_until_it_ends() -> None:
         with contextlib.suppress(AzureError):
             for number in range(10_000):
-                acknowledged.append(client.create_ec_key(f"k{number}").id)
+                key = client.create_ec_key(f"k{number}")
+                acknowledged.append(key.id)
 
     worker = threading.Thread(target=create_until_it_ends)
     worker.start()
