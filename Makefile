@@ -1,0 +1,60 @@
+# Every target sets up what it needs; nothing is installed twice.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PYTEST := $(VENV)/bin/pytest
+FAST := not mounted and not vault and not crash and not slow
+
+.PHONY: help install demo test check bench format vectors vault-conformance clean
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: .make/system .make/venv ## what the machine lacks by apt, Python packages into .venv
+
+.make/system: .ci/system-packages
+	@mkdir -p .make
+	@bash .ci/system-packages
+	@touch $@
+
+.make/venv: pyproject.toml .make/system
+	@mkdir -p .make
+	@test -x $(PY) || python3 -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: install ## the main job on real files: store, mount, sync, compare, throughput
+	@$(PY) -m bench.demo
+
+test: install ## every test: fast, mounted, vault, crash
+	@$(PYTEST) -q
+
+check: install ## ruff, mypy --strict, import contracts, fast tests, coverage of the pure core
+	@$(VENV)/bin/ruff check --quiet
+	@$(VENV)/bin/ruff format --check --quiet
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports
+	@$(PYTEST) -q -m "$(FAST)" --cov=fsdriver.format --cov=keyhierarchy.wrapping --cov-branch \
+		--cov-report=term-missing:skip-covered --cov-fail-under=100
+
+bench: install ## the hot crypto path, as ratios of one run
+	@$(PY) -m bench hot-path
+
+format: install ## lay out the code
+	@$(VENV)/bin/ruff check --quiet --fix-only
+	@$(VENV)/bin/ruff format
+
+vectors: install ## write the test vectors anew; the tests verify them
+	@$(PY) -m tests.vectors.generate_format
+	@$(PY) -m tests.vectors.generate_keyhierarchy
+
+vault-conformance: install ## the Azure SDK's own key tests against ckfs-vault
+	@$(PY) tests/conformance/run.py
+
+clean: ## remove what the targets made
+	@rm -rf $(VENV) .make build *.egg-info .coverage .hypothesis .mypy_cache .ruff_cache \
+		.pytest_cache .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

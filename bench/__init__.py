@@ -1,0 +1,1 @@
+"""Measurements: ratios of one run, alternated, medians. Never part of a test."""

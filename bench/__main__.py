@@ -1,0 +1,31 @@
+"""`python -m bench hot-path`: which measurement to run."""
+
+from typing import Annotated
+
+import typer
+
+from bench import hot_path
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def _main() -> None:
+    """Measure ckfs: ratios of one run, medians over alternated rounds."""
+
+
+@app.command(
+    "hot-path", epilog="Examples:  python -m bench hot-path    python -m bench hot-path --json"
+)
+def _hot_path(
+    folder: Annotated[
+        str | None, typer.Option(help="Where the backing file lies; default: /dev/shm.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Alternated rounds of each row.")] = 7,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """In process, no mount: geometry, chunks and backing file, beside raw AES-256-GCM."""
+    hot_path.run(folder, rounds=rounds, as_json=as_json)
+
+
+app()
