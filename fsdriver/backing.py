@@ -126,6 +126,23 @@ class Backing:
         """Cut or extend; what is new is a hole."""
         os.ftruncate(descriptor, length)
 
+    def data_runs(self, descriptor: int, offset: int) -> Iterator[tuple[int, int]]:
+        """[start, end) of what is no hole, from `offset` on; all of it where holes are not known.
+
+        Moves the descriptor's own position, which nothing here uses.
+        """
+        end = os.fstat(descriptor).st_size
+        while offset < end:
+            try:
+                offset = os.lseek(descriptor, offset, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:
+                    return  # a hole up to the end
+                raise
+            stop = os.lseek(descriptor, offset, os.SEEK_HOLE)
+            yield offset, stop
+            offset = stop
+
     def sync(self, descriptor: int) -> None:
         """fsync of a file or a folder."""
         os.fsync(descriptor)

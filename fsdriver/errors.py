@@ -25,7 +25,6 @@ A message says what happened, to which file, and what to do; never key bytes or 
 """
 
 import errno
-import os
 
 
 class CkfsError(Exception):
@@ -138,4 +137,4 @@ class KeyRejected(FileError):
 
 def refuse(code: int) -> OSError:
     """What a program gets when the call itself is at fault, not the store."""
-    return OSError(code, os.strerror(code))
+    return OSError(code, errno.errorcode[code])

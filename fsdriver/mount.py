@@ -32,6 +32,7 @@ from keyhierarchy.hierarchy import Hierarchy
 _log = structlog.get_logger("ckfs")
 
 _RENEWALS_PER_LEASE: Final = 4
+_EXPIRY_SECONDS: Final = 1.0
 
 
 @dataclass(slots=True)
@@ -112,6 +113,7 @@ class Mount:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_signals)
             nursery.start_soon(self._renew)
+            nursery.start_soon(self._expire)
             ready()
             await self.transport.serve()
             nursery.cancel_scope.cancel()
@@ -141,6 +143,13 @@ class Mount:
             await trio.sleep(self.hierarchy.lease_seconds / _RENEWALS_PER_LEASE)
             for error in await trio.to_thread.run_sync(self.hierarchy.renew_all):
                 _log.error("lease not renewed", kind=type(error).__name__, reason=str(error))
+
+    async def _expire(self) -> None:
+        """A renewal may hang on its root key; what has run out ends all the same."""
+        while True:
+            await trio.sleep(_EXPIRY_SECONDS)
+            for lease in self.hierarchy.expire():
+                _log.error("lease ran out", site=lease.site_id.hex())
 
     def status(self) -> dict[str, Any]:
         """For `ckfs status`."""

@@ -256,9 +256,14 @@ class OpenFile:
         """The digest of the records in [first, end_chunk) that are about to be replaced."""
         file = self.file
         stop = min(end_chunk, file.geometry.chunk_count(file.state.size))
+        runs = (
+            [(first, stop, True)]
+            if file.extents is None
+            else file.extents.segments(first, max(first, stop))
+        )
         digest = 0
-        for index in range(first, stop):
-            if self._is_present(index):
+        for low, high, present in runs:
+            for index in range(low, high) if present else ():
                 digest ^= file.chunk_set.digest(index, file.nonce_of(index))
         return digest
 

@@ -9,8 +9,9 @@
      13  a root key is missing                22  no FUSE on this machine, or for this user
      14  a root key does not answer           23  not mounted
      15  a root key says no                   24  the mount is in use
+                                              30  not in the store's present state
 
-10 to 17 mean the same for `ckfs-keys`.
+10 to 17 and 30 mean the same for `ckfs-keys`.
 """
 
 from typing import Final
@@ -23,7 +24,8 @@ USAGE: Final = 2
 
 _KEY_CODES: Final = (
     (keys.KeystoreNewer, 11),
-    (keys.KeystoreMissing, 10),
+    (keys.NotAStore, 10),
+    (keys.KeystoreMissing, 12),
     (keys.KeystoreBusy, 17),
     (keys.KeystoreInvalid, 12),
     (keys.WrappedKeyInvalid, 12),
@@ -35,6 +37,7 @@ _KEY_CODES: Final = (
     (keys.RootKeyRefused, 15),
     (keys.PolicyPurged, 15),
     (keys.UnsafePermissions, 16),
+    (keys.TransitionRefused, 30),
 )
 
 

@@ -5,7 +5,7 @@ whatever the number of its links and handles.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from hmac import compare_digest
 from typing import Protocol
@@ -37,7 +37,9 @@ class Lease(Protocol):
     valid: bool
     deadline: float
 
-    def wrap_file_key(self, file_id: bytes, file_key: bytes) -> bytes:
+    def wrap_file_key(
+        self, file_id: bytes, file_key: bytes, generation: int | None = None
+    ) -> bytes:
         """48 opaque bytes under the site key of `generation`."""
         ...
 
@@ -110,12 +112,14 @@ class SealedFile:
         file_id = os.urandom(16)
         file_key = os.urandom(filekeys.FILE_KEY_SIZE)
         keys = filekeys.derive(file_key, file_id)
+        # Read once: a renewal on another thread may bring the next generation in between.
+        generation = lease.generation
         clear = ClearHeader(
             chunk_size,
-            lease.generation,
+            generation,
             file_id,
             lease.site_id,
-            lease.wrap_file_key(file_id, file_key),
+            lease.wrap_file_key(file_id, file_key, generation),
             keys.commitment,
         )
         sealed = cls(backing, descriptor, clear, keys, lease, writable=True)
@@ -217,7 +221,7 @@ class SealedFile:
         self.prepare_content()
         nonces = {
             index: nonce
-            for index in range(geometry.chunk_count(size))
+            for index in self._written(geometry.chunk_count(size))
             if (nonce := self.nonce_of(index)) != bytes(NONCE_SIZE)
         }
         if len(nonces) < geometry.chunk_count(size):
@@ -237,6 +241,15 @@ class SealedFile:
         elif self.extents.is_dense(geometry.chunk_count(size)):
             self.extents = None
         return size
+
+    def _written(self, chunks: int) -> Iterator[int]:
+        """Chunk indexes below `chunks` that the store's filesystem does not hold as a hole."""
+        geometry = self.geometry
+        following = 0
+        for start, end in self.backing.data_runs(self.descriptor, HEADER_SIZE):
+            first = max(following, (start - HEADER_SIZE) // geometry.stride)
+            following = max(first, min(chunks, -(-(end - HEADER_SIZE) // geometry.stride)))
+            yield from range(first, following)
 
     def nonce_of(self, chunk_index: int) -> bytes:
         """The nonce of a record as it lies in the store, not verified."""

@@ -4,13 +4,10 @@ An older chunk put back under its own index authenticates by itself; only the se
 set is collected while chunks are read, in any order, and compared once every chunk was seen.
 """
 
-from typing import Final
-
 from fsdriver.errors import ChunkSetMismatch
+from fsdriver.format.extents import ExtentMap
 from fsdriver.format.geometry import NONCE_SIZE
 from fsdriver.sealedfile import SealedFile
-
-_SEEN: Final = b"\x01"
 
 
 class ChunkVetting:
@@ -21,7 +18,7 @@ class ChunkVetting:
     def __init__(self, file: SealedFile, *, vetted: bool) -> None:
         self._file = file
         self._vetted = vetted
-        self._seen: bytearray | None = None
+        self._seen: ExtentMap | None = None
         self._seen_set = 0
         self._unseen = 0
         self._condemned = False
@@ -48,21 +45,13 @@ class ChunkVetting:
         if self._seen is None:
             self._start()
         assert self._seen is not None
-        count = len(nonces) // NONCE_SIZE
-        known = self._seen.count(_SEEN, first, first + count)
-        if known == count:
-            return
-        chunk_set = self._file.chunk_set
-        if not known:
-            self._seen_set ^= chunk_set.digest(first, nonces)
-            self._seen[first : first + count] = _SEEN * count
-        else:
-            for number in range(count):
-                if not self._seen[first + number]:
-                    nonce = nonces[number * NONCE_SIZE : (number + 1) * NONCE_SIZE]
-                    self._seen_set ^= chunk_set.digest(first + number, nonce)
-                    self._seen[first + number] = 1
-        self._unseen -= count - known
+        end = first + len(nonces) // NONCE_SIZE
+        for low, high, known in list(self._seen.segments(first, end)):
+            if not known:
+                part = nonces[(low - first) * NONCE_SIZE : (high - first) * NONCE_SIZE]
+                self._seen_set ^= self._file.chunk_set.digest(low, part)
+                self._seen.add(low, high)
+                self._unseen -= high - low
         if not self._unseen:
             self._seen = None
             self._condemned = self._seen_set != self._file.state.chunk_set
@@ -71,11 +60,11 @@ class ChunkVetting:
 
     def _start(self) -> None:
         file = self._file
-        chunks = file.geometry.chunk_count(file.state.size)
-        self._seen = bytearray(chunks)
+        # Runs, not a flag for each chunk: a file may be one huge hole.
+        self._seen = ExtentMap()
         self._seen_set = 0
         self._unseen = (
-            chunks
+            file.geometry.chunk_count(file.state.size)
             if file.extents is None
             else sum(end - first for first, end in file.extents.runs())
         )

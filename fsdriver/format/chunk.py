@@ -4,7 +4,7 @@ A run is a stretch of neighbouring chunks; keys for all its nonces are derived i
 data goes between the caller's buffers without a copy.
 """
 
-import os
+import secrets
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -47,7 +47,7 @@ class ChunkCipher:
         """
         count = len(plaintexts)
         if nonces is None:
-            nonces = os.urandom(NONCE_SIZE * count)
+            nonces = secrets.token_bytes(NONCE_SIZE * count)
         keys = self._xaes.message_keys(nonces)
         file_id = self._file_id
         at = 0
@@ -75,7 +75,8 @@ class ChunkCipher:
     ) -> bytes:
         """Decrypt a run of records, `stride` bytes apart, into `plaintext`; return their nonces.
 
-        The last record may be shorter than `stride`. Raises ChunkInvalid for the first one that
+        The last record may be shorter than `stride`, but never as short as its overhead: callers
+        cut by the geometry, not by what the store has. Raises ChunkInvalid for the first one that
         does not authenticate; `plaintext` is then not to be used.
         """
         starts = range(0, len(records), stride)

@@ -14,9 +14,12 @@ RECORD_DIRECTORY: Final = 2
 ROOT_BINDING: Final = bytes(16)
 """The binding of a store's root folder, which has no name."""
 
+_NO_BINDING: Final = bytes(16)
+
 _CLEAR = struct.Struct(">4sBBBB16s16s")
 _SEALED = struct.Struct(">QB7x16s16s")
 RECORD_SIZE: Final = _CLEAR.size + 16 + _SEALED.size
+_NOT_A_WRITERS: Final = "the folder's record is not in the form a writer gives it"
 
 
 class DirectoryRecord(NamedTuple):
@@ -38,10 +41,23 @@ class DirectoryRecord(NamedTuple):
             self.directory_id,
             self.site_id,
         )
-        first, *rest = self.bindings
-        second = rest[0] if rest else bytes(16)
-        sealed = _SEALED.pack(self.generation, len(self.bindings), first, second)
-        return clear + cipher.encrypt(sealed, [clear])
+        return clear + cipher.encrypt(_pack_sealed(self), [clear])
+
+
+def _pack_sealed(record: DirectoryRecord) -> bytes:
+    if len(record.bindings) not in (1, 2):
+        raise ValueError("a folder's record holds one binding, or two during a rename")
+    first, second = (*record.bindings, _NO_BINDING)[:2]
+    return _SEALED.pack(record.generation, len(record.bindings), first, second)
+
+
+def _parse(clear: bytes, plaintext: bytes) -> DirectoryRecord:
+    generation, count, first, second = _SEALED.unpack(plaintext)
+    record = DirectoryRecord(clear[8:24], clear[24:40], generation, (first, second)[:count])
+    # Only the sealed part: a newer writer's version is no fault as long as it admits this reader.
+    if not count or _pack_sealed(record) != plaintext:
+        raise DirectoryRecordInvalid("the folder's record is not in the form a writer gives it")
+    return record
 
 
 def site_of(record: bytes) -> bytes:
@@ -65,16 +81,17 @@ def site_of(record: bytes) -> bytes:
 def unseal(record: bytes, cipher: AESSIV) -> DirectoryRecord:
     """Raises DirectoryRecordInvalid unless every bit is as it was sealed."""
     site_of(record)
+    if len(record) != RECORD_SIZE:
+        raise DirectoryRecordInvalid(
+            f"the folder's record has {len(record)} bytes and not {RECORD_SIZE}: it was cut or "
+            "extended; restore the file .ckfs-dir from a backup of the store"
+        )
     clear, sealed = record[: _CLEAR.size], record[_CLEAR.size :]
     try:
-        generation, count, first, second = _SEALED.unpack(cipher.decrypt(sealed, [clear]))
-    except (InvalidTag, ValueError, struct.error):
+        plaintext = cipher.decrypt(sealed, [clear])
+    except InvalidTag:
         raise DirectoryRecordInvalid(
             "the folder's record was changed in the store, or belongs to another site; restore "
             "the file .ckfs-dir from a backup of the store"
         ) from None
-    bindings = (first, second)[:count]
-    opened = DirectoryRecord(clear[8:24], clear[24:40], generation, bindings)
-    if not bindings or opened.seal(cipher) != record:
-        raise DirectoryRecordInvalid("the folder's record is not in the form a writer gives it")
-    return opened
+    return _parse(clear, plaintext)

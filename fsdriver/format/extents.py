@@ -6,8 +6,13 @@ number of borders lies at or below it.
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
+from typing import Final
 
 from fsdriver.errors import HeaderInvalid
+
+_DIGIT: Final = 0x7F
+_MORE: Final = 0x80
+"""A byte of a packed number: seven bits of it, and whether more follow."""
 
 
 class ExtentMap:
@@ -84,8 +89,8 @@ class ExtentMap:
         for border in self._borders:
             distance = border - previous
             previous = border
-            while distance > 0x7F:
-                packed.append(0x80 | (distance & 0x7F))
+            while distance > _DIGIT:
+                packed.append(_MORE | (distance & _DIGIT))
                 distance >>= 7
             packed.append(distance)
         return bytes(packed)
@@ -98,10 +103,10 @@ class ExtentMap:
         for byte in packed:
             if byte == 0 and (shift or borders):
                 raise HeaderInvalid("the extent map is not in its shortest form")
-            border += (byte & 0x7F) << shift
+            border += (byte & _DIGIT) << shift
             if border > chunk_count:
                 raise HeaderInvalid("the extent map goes beyond the end of the file")
-            if byte & 0x80:
+            if byte & _MORE:
                 shift += 7
             else:
                 borders.append(border)

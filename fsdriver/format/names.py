@@ -5,8 +5,7 @@ The synthetic IV of a name is also the file's name binding: a PRF of (directory 
 """
 
 import base64
-import binascii
-import os
+import secrets
 from typing import Final, NamedTuple
 
 from cryptography.exceptions import InvalidTag
@@ -27,10 +26,31 @@ XATTR_PREFIX: Final = "user.ckfs."
 _UNBOUND: Final = bytes(BINDING_SIZE)
 _SYMLINK_VERSION: Final = b"\x01"
 _XATTR_SALT: Final = 16
+_XATTR_FORM: Final = b"\0"
+"""Leads an attribute's value: room for another form of it (FORMAT.md section 10)."""
 
 
 def _cipher(metadata_key: bytes, label: bytes) -> AESSIV:
     return AESSIV(HKDFExpand(hashes.SHA256(), 64, b"ckfs 1 " + label).derive(metadata_key))
+
+
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _unpack_symlink(text: str) -> bytes:
+    """Version, flag and what is sealed; ValueError for a text that no writer writes."""
+    raw = base64.urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
+    # The decoder lets foreign characters and stray last bits pass: one text for one symlink.
+    if _base64url(raw) != text or raw[:1] != _SYMLINK_VERSION or raw[1:2] not in (b"\0", b"\1"):
+        raise ValueError(text)
+    return raw
+
+
+def _unpack_xattr_value(plaintext: bytes) -> bytes:
+    if not plaintext.startswith(_XATTR_FORM):
+        raise ValueError("a form of attribute that no writer of this version writes")
+    return plaintext[len(_XATTR_FORM) :]
 
 
 class EncryptedName(NamedTuple):
@@ -72,18 +92,16 @@ class NameCipher:
         bound = binding or _UNBOUND
         flag = b"\x01" if binding is None else b"\x00"
         sealed = self._symlinks.encrypt(target, [_SYMLINK_VERSION + flag + bound])
-        return base64.urlsafe_b64encode(_SYMLINK_VERSION + flag + sealed).rstrip(b"=").decode()
+        return _base64url(_SYMLINK_VERSION + flag + sealed)
 
     def decrypt_target(self, text: str, binding: bytes) -> tuple[bytes, bool]:
         """The target and whether it was bound to its name; raises NameInvalid."""
         try:
-            raw = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), b"-_", True)
+            raw = _unpack_symlink(text)
             version, flag, sealed = raw[:1], raw[1:2], raw[2:]
-            if version != _SYMLINK_VERSION or flag not in (b"\x00", b"\x01"):
-                raise ValueError(text)
             bound = _UNBOUND if flag == b"\x01" else binding
             return self._symlinks.decrypt(sealed, [version + flag + bound]), flag == b"\x00"
-        except (ValueError, binascii.Error, InvalidTag):
+        except (ValueError, InvalidTag):
             raise NameInvalid(
                 "the symlink was not written under this name: it is foreign, or it was moved or "
                 "swapped in the store"
@@ -105,16 +123,16 @@ class NameCipher:
 
     def encrypt_xattr_value(self, owner_id: bytes, name: bytes, value: bytes) -> bytes:
         """A random salt in front, so that an old value set again does not show."""
-        salt = os.urandom(_XATTR_SALT)
-        # AESSIV refuses to encrypt nothing; a leading byte makes an empty value something.
-        sealed = self._xattrs.encrypt(b"\0" + value, [b"value", owner_id, name, salt])
+        salt = secrets.token_bytes(_XATTR_SALT)
+        sealed = self._xattrs.encrypt(_XATTR_FORM + value, [b"value", owner_id, name, salt])
         return salt + sealed
 
     def decrypt_xattr_value(self, owner_id: bytes, name: bytes, stored: bytes) -> bytes:
         """Raises NameInvalid."""
         salt, sealed = stored[:_XATTR_SALT], stored[_XATTR_SALT:]
         try:
-            return self._xattrs.decrypt(sealed, [b"value", owner_id, name, salt])[1:]
+            plaintext = self._xattrs.decrypt(sealed, [b"value", owner_id, name, salt])
+            return _unpack_xattr_value(plaintext)
         except (ValueError, InvalidTag):
             raise NameInvalid(
                 f"the value of the extended attribute {name!r} was changed in the store"

@@ -17,7 +17,7 @@ from keyhierarchy.vault.site import load_running, read_admin_token
 _TIMEOUT_SECONDS = 30.0
 
 
-class NotRunning(Exception):  # noqa: N818 - reads as the state that it reports
+class NotRunning(Exception):
     """No server answers for this folder."""
 
 

@@ -14,7 +14,7 @@ from typing import Any
 DOCUMENTATION = "https://go.microsoft.com/fwlink/?linkid=2125182"
 
 
-class StateDamaged(Exception):  # noqa: N818 - reads as the state that it reports
+class StateDamaged(Exception):
     """A file of the state folder is missing, unreadable or not authentic."""
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from keyhierarchy.vault import errors, rotation
+from keyhierarchy.vault import errors, material, rotation
 from keyhierarchy.vault.clock import Clock
 from keyhierarchy.vault.documents import KeyMetadata, RotationPolicyBody
 from keyhierarchy.vault.records import (
@@ -136,6 +136,7 @@ class Keyring:
         )
 
     def purge(self, name: str) -> None:
+        """Forgets the key here. Backups of it still open, and the disk may keep sealed bytes."""
         self.deleted_key(name)
         if self.properties.refuses_purge:
             raise errors.purge_protected(self.properties.name, self.properties.location)
@@ -207,6 +208,7 @@ class Keyring:
     def _remove(self, name: str) -> None:
         self._store.remove(name)
         del self._records[name.lower()]
+        material.forget_loaded()
 
     def _backup_context(self) -> str:
         return f"backup {self.properties.subscription} {self.properties.location}"

@@ -100,6 +100,11 @@ def load(secret: bytes) -> PrivateKey:
     return key
 
 
+def forget_loaded() -> None:
+    """After a purge: a key that is gone must not live on in the cache."""
+    load.cache_clear()
+
+
 def size_of(kty: str, secret: bytes) -> int:
     return len(secret) * _BITS if family_of(kty) == "oct" else load(secret).key_size
 

@@ -27,7 +27,7 @@ from keyhierarchy.vault.auditlog import AuditLog
 from keyhierarchy.vault.clock import Clock
 from keyhierarchy.vault.errors import StateDamaged
 from keyhierarchy.vault.files import PRIVATE_FILE, make_private_folder, replace_file
-from keyhierarchy.vault.identifiers import AUTHORITY_LABEL, label_in_domain
+from keyhierarchy.vault.identifiers import AUTHORITY_LABEL, label_in_domain, split_host
 from keyhierarchy.vault.keyring import Keyring
 from keyhierarchy.vault.records import RECORD_FORMAT, Installation, Principal, VaultProperties
 from keyhierarchy.vault.sealing import MASTER_KEY_BYTES, Sealer, derive_key
@@ -44,7 +44,7 @@ _VAULTS = "vaults"
 _CLIENTS = "clients"
 
 
-class InUse(Exception):  # noqa: N818 - reads as the state that it reports
+class InUse(Exception):
     """Another process serves or changes this folder."""
 
 
@@ -100,7 +100,7 @@ class Site:
         return None
 
     def is_authority(self, host: str) -> bool:
-        bare = host.rpartition(":")[0] or host
+        bare, _ = split_host(host)
         return bare in ("localhost", "127.0.0.1", "[::1]") or (
             label_in_domain(host, self.installation.domain) == AUTHORITY_LABEL
         )

@@ -35,6 +35,12 @@ def test_the_challenge_names_authority_and_resource(server: VaultServer) -> None
     assert answer.json()["error"]["code"] == "Unauthorized"
 
 
+def test_on_the_standard_port_the_resource_has_none(server: VaultServer) -> None:
+    answer = Wire(server).call("GET", "/keys", token="", headers={"Host": "kv1.vault.test"})
+    assert 'resource="https://vault.test"' in answer.headers["WWW-Authenticate"]
+    assert "https://login.vault.test/" in answer.headers["WWW-Authenticate"]
+
+
 def test_every_answer_has_the_services_headers(server: VaultServer) -> None:
     answer = Wire(server).call("GET", "/keys", headers={"x-ms-client-request-id": "mine"})
     assert answer.headers["Content-Type"] == "application/json; charset=utf-8"

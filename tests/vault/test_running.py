@@ -133,6 +133,16 @@ def test_a_key_file_that_was_changed_or_moved_is_not_served(own: VaultServer) ->
     assert own.key_client("kv1").get_key("one").name == "one"
 
 
+def test_a_port_that_is_taken_is_named_in_one_line(own: VaultServer, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    run_cli("init", str(other), "--vault", "kv1")
+    done = run_cli("serve", str(other), "--port", str(own.running.port), check=False)
+    assert done.returncode == 1
+    assert "in use" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (other / "running.json").exists()
+
+
 def test_one_process_serves_a_folder(own: VaultServer) -> None:
     done = run_cli("serve", str(own.folder), check=False)
     assert done.returncode == 4
