@@ -3,6 +3,7 @@
     KeyHierarchyError
     ├─ RootKeyUnavailable    the root key does not answer just now: try again
     ├─ RootKeyRefused        the root key answers no: denied, disabled, revoked
+    │  └─ RootKeyNotListed    the store names a vault key that this host's administrator does not
     ├─ RootKeyMissing        the root key is not where it was looked for
     ├─ WrappedKeyInvalid     a wrapped key does not open: altered, swapped, or of another parent
     ├─ KeystoreInvalid       a document does not parse or is not authentic
@@ -29,7 +30,8 @@ from typing import Self
 class KeyHierarchyError(Exception):
     """Root of the tree. The text says what happened, to which key, and what to do next.
 
-    Facts are attributes, None where they do not apply. No key bytes are ever among them.
+    Facts are attributes, None where they do not apply. No key bytes are ever among them. `cause` is
+    one of the codes of HIERARCHY.md 15.2, `retry_after` the seconds that a vault asked for.
     """
 
     def __init__(  # one constructor for the tree, so that any error can be told again
@@ -41,6 +43,8 @@ class KeyHierarchyError(Exception):
         site_id: str | None = None,
         generation: int | None = None,
         place: str | None = None,
+        cause: str | None = None,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -49,6 +53,8 @@ class KeyHierarchyError(Exception):
         self.site_id = site_id
         self.generation = generation
         self.place = place
+        self.cause = cause
+        self.retry_after = retry_after
 
     def again(self) -> Self:
         """Return a fresh copy without traceback, cause or context.
@@ -62,6 +68,8 @@ class KeyHierarchyError(Exception):
             site_id=self.site_id,
             generation=self.generation,
             place=self.place,
+            cause=self.cause,
+            retry_after=self.retry_after,
         )
 
 
@@ -71,6 +79,10 @@ class RootKeyUnavailable(KeyHierarchyError):
 
 class RootKeyRefused(KeyHierarchyError):
     """The root key, or who guards it, says no. Retrying does not help; leases end at once."""
+
+
+class RootKeyNotListed(RootKeyRefused):
+    """The store names a vault or a key that the administrator of this host has not allowed."""
 
 
 class RootKeyMissing(KeyHierarchyError):
