@@ -53,6 +53,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     read_seconds: Seconds = 5.0
     lease_seconds: Seconds = 3600.0
     probe_seconds: Seconds = 60.0
+    purge_waiting_seconds: Seconds = 72 * 3600.0
 
 
 class Administration(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

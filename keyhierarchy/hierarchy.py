@@ -1,8 +1,8 @@
 """The mount's door to the keys: leases on site keys, renewed ahead of time, ended on refusal.
 
-Opens the keystore of one store against what this host knows of it, and hands out one SiteLease for
-each site. Renewal is called from the mount's control task; the data path looks only at a lease.
-Changes no key: that is creation.py's and servicekeys.py's work.
+Hands out one SiteLease for each site of a store, and keeps it right: renewal, probe and revocation
+are called from the mount's control tasks; the data path looks only at a lease. What opens a policy
+is openpolicies.py's work. Changes no key: that is creation.py's, servicekeys.py's and lifecycle's.
 """
 
 from __future__ import annotations
@@ -10,55 +10,45 @@ from __future__ import annotations
 import os
 import threading
 import time
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Self
 
-from keyhierarchy import anchor as anchors
-from keyhierarchy import keystore as keystores
-from keyhierarchy import opening, statedir
+from keyhierarchy import administration, opening, policystatus, revocation, statedir
 from keyhierarchy.audit import AuditLog
 from keyhierarchy.creation import create_store_keys
+from keyhierarchy.customerkeys import CUSTOMER_SLOTS, VaultRoots, all_roots
 from keyhierarchy.errors import (
-    AnchorMismatch,
     KeyHierarchyError,
-    PolicyPurged,
-    RootKeyMissing,
-    RootKeyRefused,
-    RootKeyUnavailable,
-    UnsafePermissions,
     WrappedKeyInvalid,
 )
+from keyhierarchy.hedging import Hedge
 from keyhierarchy.lease import SiteLease
-from keyhierarchy.servicekeys import service_roots
+from keyhierarchy.leasebook import FINAL, LeaseBook
+from keyhierarchy.openpolicies import OpenPolicies
+from keyhierarchy.prober import Prober
+from keyhierarchy.roothealth import RootHealth
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from keyhierarchy.audit import Outcome
+    from keyhierarchy.administration import Settings
+    from keyhierarchy.hedging import Answer
     from keyhierarchy.keystore import Keystore, Section, SiteRecord
     from keyhierarchy.opening import RootSource
+    from keyhierarchy.policy import DataEncryptionPolicy
+    from keyhierarchy.roothealth import PolicyStatus
 
 __all__ = ["DEFAULT_LEASE_SECONDS", "Hierarchy", "SiteLease", "create_store_keys"]
 
 # A service-managed root is on this host, so a lease only has to outlive a disk's bad day.
 DEFAULT_LEASE_SECONDS = 24 * 3600.0
 
-# HIERARCHY.md 7.2: somebody or something says no, or a key was substituted. All else may pass, and
-# a lease bridges it until its deadline.
-_FINAL = (
-    RootKeyRefused,
-    RootKeyMissing,
-    UnsafePermissions,
-    PolicyPurged,
-    AnchorMismatch,
-    WrappedKeyInvalid,
-)
-
 
 class Hierarchy:
     """The keys of one store, for one process. Its methods may be called from any thread.
 
-    `_opening` is held while keys are opened, which may wait for a root; `_state` only while leases
-    change, so that `expire` and `close` never wait for a root that hangs.
+    `_renewing` is held while leases are renewed, which may wait for a root key; nothing else takes
+    it, so that `expire`, `check_revocation` and `close` never wait for one that hangs.
     """
 
     def __init__(  # use `open`
@@ -67,25 +57,47 @@ class Hierarchy:
         state_dir: str,
         store_id: bytes,
         *,
-        lease_seconds: float,
+        lease_seconds: float | None,
         clock: Callable[[], float],
-        roots: RootSource,
+        roots: RootSource | None,
+        settings: Settings,
     ) -> None:
         self.store_id = store_id
-        self.lease_seconds = lease_seconds
-        self.first_sight = False
-        folder = statedir.store_folder(state_dir, store_id)
-        self._control_folder = control_folder
-        self._place = keystores.path(control_folder)
+        self.lease_seconds = lease_seconds or DEFAULT_LEASE_SECONDS
+        self._given_lease_seconds = lease_seconds
+        self._settings = settings
         self._clock = clock
-        self._roots = roots
-        self._anchor = anchors.AnchorFile(folder)
-        self._audit = AuditLog(folder, store_id)
-        self._leases: dict[bytes, SiteLease] = {}
-        self._bridging: set[SiteLease] = set()
-        self._opening = threading.Lock()
-        self._state = threading.Lock()
-        self._closed = False
+        self._vaults = VaultRoots(state_dir)
+        self._audit = AuditLog(statedir.store_folder(state_dir, store_id), store_id)
+        self._health = RootHealth()
+        self._revocations = revocation.Watch(state_dir)
+        self._revoked = revocation.Revocations()
+        self._policies = OpenPolicies(
+            control_folder,
+            statedir.store_folder(state_dir, store_id),
+            store_id,
+            audit=self._audit,
+            clock=clock,
+            roots=roots or all_roots(state_dir, self._vaults),
+            hedge=Hedge(
+                offset_seconds=settings.hedge_offset_seconds,
+                deadline_seconds=settings.opening_deadline_seconds,
+                observe=self._observe,
+                rank=self._health.rank,
+                doubted=self._health.doubted,
+            ),
+            revocations=self._revocations,
+        )
+        self._book = LeaseBook(
+            self._policies,
+            self._audit,
+            clock=clock,
+            revocations=self._revocations,
+            retry_seconds=settings.probe_seconds,
+        )
+        self._prober = Prober(self._policies, settings.probe_seconds)
+        self._unlogged: SimpleQueue[KeyHierarchyError] = SimpleQueue()
+        self._renewing = threading.Lock()
 
     @classmethod
     def open(
@@ -94,15 +106,15 @@ class Hierarchy:
         state_dir: str,
         store_id: bytes,
         *,
-        lease_seconds: float = DEFAULT_LEASE_SECONDS,
+        lease_seconds: float | None = None,
         clock: Callable[[], float] = time.monotonic,
         roots: RootSource | None = None,
     ) -> Self:
         """Read the keystore and compare it with the anchor. Opens no key yet.
 
         `first_sight` of the result says that this host has never seen the store and will trust it
-        when its first lease is granted. `roots` builds the root keys, where not all are
-        service-managed.
+        when its first lease is granted. `lease_seconds` is for all policies what otherwise the
+        settings of this host say; `roots` builds the root keys in place of the real ones.
         """
         statedir.require_private(state_dir)
         statedir.refuse_inside_store(state_dir, os.path.dirname(os.path.abspath(control_folder)))
@@ -112,45 +124,49 @@ class Hierarchy:
             store_id,
             lease_seconds=lease_seconds,
             clock=clock,
-            roots=roots or service_roots(state_dir),
+            roots=roots,
+            settings=administration.load(state_dir).settings,
         )
-        hierarchy._read()
+        hierarchy._policies.read()
         return hierarchy
+
+    @property
+    def first_sight(self) -> bool:
+        """Whether this host had never seen the store when it was opened."""
+        return self._policies.first_sight
 
     def sites(self) -> list[SiteRecord]:
         """Return the records of all sites, as the keystore has them now; no seal is checked."""
-        return [site for section in self._read().sections for site in section.sites]
+        return [site for section in self._policies.read().sections for site in section.sites]
 
     def lease(self, site_id: bytes) -> SiteLease:
         """Return the lease on a site, granted now if there is none yet or it has ended.
 
         Raises why it cannot be granted. No key is handed out without a record in the audit log.
+        Asks a root key only where the policy is not open yet.
         """
-        lease = self._leases.get(site_id)
+        lease = self._book.by_site.get(site_id)
         if lease is not None and lease.valid:
             return lease
-        with self._opening:
-            keystore = self._read()
-            section, site = keystore.find_site(site_id)
-            if lease is None:
-                lease = SiteLease(
-                    site_id,
-                    policy_id=section.policy.id,
-                    root_directory_id=bytes.fromhex(site.root_directory_id),
-                )
-            try:
-                self._fill(keystore, section, [(lease, site)])
-            except KeyHierarchyError as error:
-                self._record("site-key.open", "refused", lease, error)
-                raise
-            try:
-                self._record("site-key.open", "ok", lease)
-            except KeyHierarchyError as error:
-                lease.end(error)
-                raise
-            # Into a new mapping, because others may be walking over the old one.
-            self._leases = {**self._leases, site_id: lease}
-            return lease
+        keystore = self._policies.read()
+        section, site = keystore.find_site(site_id)
+        if lease is None:
+            lease = SiteLease(
+                site_id,
+                policy_id=section.policy.id,
+                root_directory_id=bytes.fromhex(site.root_directory_id),
+            )
+        try:
+            self._fill(keystore, section, [(lease, site)], fresh=False)
+        except KeyHierarchyError as error:
+            self._book.record("site-key.open", "refused", lease, error)
+            raise
+        try:
+            self._book.record("site-key.open", "ok", lease)
+        except KeyHierarchyError as error:
+            lease.end(error)
+            raise
+        return self._book.add(lease)
 
     def renew(self, lease: SiteLease) -> None:
         """Open the lease's keys anew and set its deadline forward; raise what kept it from that.
@@ -166,47 +182,101 @@ class Hierarchy:
 
         Raises no KeyHierarchyError: the state of every lease is right when it returns.
         """
-        return self._renew(list(self._leases.values()))
+        return self._renew(self._book.all())
+
+    def work_due(self) -> list[KeyHierarchyError]:
+        """Renew and probe what is due now, and nothing else; return what went wrong.
+
+        For a control task, on a thread: it may wait for root keys, at most for the deadlines that
+        the settings give. Call it again in `seconds_until_due`.
+        """
+        due = self._book.due()
+        troubles = self._renew(due) if due else []
+        if self._prober.due <= self._clock():
+            troubles += self.probe()
+        while not self._unlogged.empty():
+            troubles.append(self._unlogged.get())
+        return troubles
+
+    def seconds_until_due(self) -> float:
+        """Return how long a control task may sleep before `work_due`."""
+        if self._book.closed or not self._book.plans:
+            return self._settings.probe_seconds
+        plans = [plan.due for plan in self._book.plans.values()]
+        return max(0.0, min(self._prober.due, *plans) - self._clock())
+
+    def probe(self) -> list[KeyHierarchyError]:
+        """Let each customer root key open its wrap of each policy in use, and act on the answers.
+
+        A policy that all its root keys deny ends at once, one that answers again is renewed.
+        Raises no KeyHierarchyError; returns what went wrong.
+        """
+        self._prober.probed(self._clock())
+        leases = self._book.all()
+        troubles: list[KeyHierarchyError] = []
+        outcomes = self._prober.probe({lease.policy_id for lease in leases}, troubles)
+        back: list[SiteLease] = []
+        for policy_id, error in outcomes.items():
+            if isinstance(error, FINAL):
+                self._book.end_policy(policy_id, error)
+                troubles.append(error.again())
+            elif error is None:
+                mine = [lease for lease in leases if lease.policy_id == policy_id]
+                if self._prober.changed(policy_id) or not all(lease.valid for lease in mine):
+                    back += mine
+        return troubles + (self._renew(back) if back else [])
+
+    def check_revocation(self) -> list[SiteLease]:
+        """End the leases of policies that were revoked on this host, and return them.
+
+        One stat while nothing changes, so a control task calls it each second. Asks no root; raises
+        where the document, or the audit log, cannot be used. What was given back is due at once.
+        """
+        now = self._revocations.now()
+        if now is self._revoked:
+            return []
+        before, self._revoked = self._revoked, now
+        ended: list[SiteLease] = []
+        for policy_id, plan in list(self._book.plans.items()):
+            found = now.find(policy_id)
+            if found is not None:
+                ended += self._book.end_policy(policy_id, revocation.refusal(found))
+            elif before.find(policy_id) is not None:
+                plan.at_once(self._clock())
+        return ended
+
+    def policy_status(self) -> list[PolicyStatus]:
+        """Return how each policy in use stands: root keys, leases, what is due. Asks nobody."""
+        return policystatus.gather(
+            self._book.all(), self._book.plans, self._health, self._revoked, self._clock()
+        )
 
     def expire(self) -> list[SiteLease]:
         """End the leases whose deadline has passed and return them. Asks no root; does not wait.
 
         Raises only where the audit log cannot be written, with all of them ended.
         """
-        with self._state:
-            now = self._clock()
-            late = [one for one in self._leases.values() if one.valid and now >= one.deadline]
-            for lease in late:
-                lease.end(self._expired(lease))
-        for lease in late:
-            self._record("lease.expire", "ok", lease)
-        return late
+        return self._book.expire()
 
     def close(self) -> None:
         """End every lease and drop the keys. May be called again. Does not wait for a root."""
-        with self._state:
-            if self._closed:
-                return
-            self._closed = True
-            open_ones = [lease for lease in self._leases.values() if lease.valid]
-            for lease in self._leases.values():
-                lease.end(_closed(lease))
-        for lease in open_ones:
-            self._record("site-key.close", "ok", lease)
+        self._book.close()
+        self._vaults.close()
 
     def _renew(self, leases: Sequence[SiteLease]) -> list[KeyHierarchyError]:
-        with self._opening:
+        with self._renewing:
             was_valid = {lease: lease.valid for lease in leases}
             try:
-                keystore = self._read()
+                keystore = self._policies.read()
             except KeyHierarchyError as error:
                 failed: dict[SiteLease, KeyHierarchyError] = dict.fromkeys(leases, error)
             else:
                 failed = self._open_again(keystore, leases)
+            self._book.plan_again(leases, failed)
             troubles = [error.again() for error in dict.fromkeys(failed.values())]
             for lease in leases:
                 try:
-                    self._settle(lease, failed.get(lease), was_valid=was_valid[lease])
+                    self._book.settle(lease, failed.get(lease), was_valid=was_valid[lease])
                 except KeyHierarchyError as trouble:  # the log; the lease is in its right state
                     troubles.append(trouble.again())
             return troubles
@@ -226,7 +296,7 @@ class Hierarchy:
                 by_policy.setdefault(section.policy.id, (section, []))[1].append((lease, site))
         for section, members in by_policy.values():
             try:
-                self._fill(keystore, section, members)
+                self._fill(keystore, section, members, fresh=True)
             except KeyHierarchyError as error:
                 failed.update((lease, error) for lease, _ in members)
         return failed
@@ -236,108 +306,44 @@ class Hierarchy:
         keystore: Keystore,
         section: Section,
         members: Sequence[tuple[SiteLease, SiteRecord]],
+        *,
+        fresh: bool,
     ) -> None:
         """Open everything from the root down, as if for the first time, and fill the leases.
 
         Because the keystore was read again, a mount follows what `ckfs-keys` did meanwhile.
         """
-        known = self._anchor.load()
-        pin = None
-        if known is not None:
-            pin = known.pin(section.policy.id)
-            anchors.check_section(pin, section, self._place)
-        asked_at = self._clock()
-        tiks = opening.open_section(
-            section, pin, store_id=self.store_id, roots=self._roots, place=self._place
-        )
-        opened = [(lease, site, *opening.open_site(site, tiks)) for lease, site in members]
-        self._pin(keystore, anchors.pin_of(section), first=known is None)
-        with self._state:
-            for lease, site, wrappers, metadata_key in opened:
-                if self._closed:
-                    raise _closed(lease)
-                lease.policy_id = section.policy.id
-                lease.fill(
-                    wrappers,
-                    metadata_key,
-                    generation=site.site_keys[-1].generation,
-                    # From when the root was asked: an answer that took long is old already.
-                    deadline=asked_at + self.lease_seconds,
-                )
+        policy = section.policy
+        lifetime = self._lifetime(policy)
+        opened = self._policies.open(keystore, section, fresh=fresh, age=lifetime)
+        fillings = [(lease, site, *opening.open_site(site, opened.tiks)) for lease, site in members]
+        self._health.keep(policy.id, {(w.slot, w.key_id) for w in policy.current_tik.wraps})
+        self._book.fill(opened, fillings, lifetime=lifetime)
 
-    def _pin(self, keystore: Keystore, pin: anchors.PolicyPin, *, first: bool) -> None:
-        """Remember what was just proved, if it is news; a forgery never comes this far."""
-        if first:
-            self._audit.append(
-                "store.trust",
-                "ok",
-                policy_id=pin.policy_id,
-                generation=keystore.generation,
-                reason="this host sees the store for the first time and trusts it",
-            )
-        self._anchor.change(lambda known: anchors.advance(known or anchors.trust(keystore), pin))
-
-    def _read(self) -> Keystore:
-        keystore = keystores.load(self._control_folder, self.store_id)
-        known = self._anchor.load()
-        if known is None:
-            self.first_sight = True
-            return keystore
-        opening.require_log(known, self._audit)
-        anchors.check_document(known, keystore, self._place)
-        return keystore
-
-    def _settle(
-        self, lease: SiteLease, error: KeyHierarchyError | None, *, was_valid: bool
-    ) -> None:
-        """Act on the outcome of one renewal first, and tell the audit log what changed then."""
-        if error is None:
-            if not was_valid or lease in self._bridging:
-                self._bridging.discard(lease)
-                self._record("lease.restore", "ok", lease)
+    def _observe(self, answer: Answer) -> None:
+        """Hear what a root key said, on whatever thread: remember, tell changes, end forgeries."""
+        question, error = answer.question, answer.error
+        if question.slot not in CUSTOMER_SLOTS or self._book.closed:
             return
-        if isinstance(error, _FINAL):
-            with self._state:
-                lease.end(error)
-            if was_valid:
-                self._record("lease.end", "refused", lease, error)
-        elif was_valid and self._clock() >= lease.deadline:
-            with self._state:
-                lease.end(error)
-            self._record("lease.expire", "failed", lease, error)
-        elif was_valid and lease not in self._bridging:
-            self._bridging.add(lease)
-            self._record("lease.bridge", "failed", lease, error)
+        before, after = self._health.note(answer)
+        news = (before.state, before.cause) != (after.state, after.cause)
+        try:
+            if news and (before.state, after.state) != ("unknown", "ok"):
+                self._audit.append(
+                    "root.disagree" if after.state == "wrong-key" else "root.change",
+                    policystatus.OUTCOMES[after.state],
+                    policy_id=question.policy_id,
+                    key_id=question.key_id,
+                    reason=policystatus.told(question.slot, before, after, error),
+                )
+            if isinstance(error, WrappedKeyInvalid):
+                self._book.end_policy(question.policy_id, error)
+        except KeyHierarchyError as trouble:  # the log; `work_due` tells of it
+            self._unlogged.put(trouble.again())
 
-    def _record(
-        self,
-        event: str,
-        outcome: Outcome,
-        lease: SiteLease,
-        error: KeyHierarchyError | None = None,
-    ) -> None:
-        self._audit.append(
-            event,
-            outcome,
-            policy_id=lease.policy_id,
-            site_id=lease.site_id.hex(),
-            key_id=None if error is None else error.key_id,
-            generation=lease.generation or None,
-            reason="" if error is None else f"{type(error).__name__}: {error}",
-        )
-
-    def _expired(self, lease: SiteLease) -> RootKeyUnavailable:
-        return RootKeyUnavailable(
-            f"the lease on site {lease.site_id.hex()} ended: its keys could not be renewed for "
-            f"{self.lease_seconds:.0f} s; the audit log says why",
-            site_id=lease.site_id.hex(),
-            policy_id=lease.policy_id,
-        )
-
-
-def _closed(lease: SiteLease) -> RootKeyUnavailable:
-    return RootKeyUnavailable(
-        f"the keys of site {lease.site_id.hex()} were given back: the mount is ending; mount the "
-        "store again",
-        site_id=lease.site_id.hex(),
-    )
+    def _lifetime(self, policy: DataEncryptionPolicy) -> float:
+        if self._given_lease_seconds is not None:
+            return self._given_lease_seconds
+        if any(wrap.slot in CUSTOMER_SLOTS for wrap in policy.current_tik.wraps):
+            return self._settings.lease_seconds
+        return DEFAULT_LEASE_SECONDS

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from keyhierarchy import anchor as anchors
 from keyhierarchy import keystore as keystores
 from keyhierarchy import wrapping
@@ -16,10 +18,11 @@ from keyhierarchy.errors import (
     AuditChainBroken,
     KeyHierarchyError,
     KeystoreInvalid,
-    RootKeyUnavailable,
+    RootKeyNotListed,
     WrappedKeyInvalid,
 )
-from keyhierarchy.policy import require_usable
+from keyhierarchy.hedging import Hedge, Question
+from keyhierarchy.policy import require_usable, successor_key_id
 from keyhierarchy.wrapping import FileKeyWrapper
 
 if TYPE_CHECKING:
@@ -49,26 +52,45 @@ def require_log(known: Anchor | None, audit: AuditLog) -> None:
 
 
 def open_section(
-    section: Section, pin: PolicyPin | None, *, store_id: bytes, roots: RootSource, place: str
+    section: Section,
+    pin: PolicyPin | None,
+    *,
+    store_id: bytes,
+    roots: RootSource,
+    place: str,
+    hedge: Hedge | None = None,
 ) -> dict[int, bytes]:
     """Return the TIKs of a policy by generation: the current one and all that its sites need.
 
     `pin` is what the anchor knows, None only where this host sees the store for the first time.
     """
     policy = section.policy
-    require_usable(policy)
-    needed = {key.tik_generation for site in section.sites for key in site.site_keys}
-    needed.add(policy.current_tik.generation)
-    if pin is not None:
-        anchors.check_section(pin, section, place)
-        # What was pinned must vouch for each generation that has come since.
-        needed.update(range(pin.tik_generation, policy.current_tik.generation))
-    tiks = {number: open_generation(policy, number, roots, place) for number in sorted(needed)}
-    if pin is not None:
-        _check_endorsements(policy, tiks, pin, place)
-    current = tiks[policy.current_tik.generation]
-    keystores.check_seal(section, current, store_id=store_id, place=place)
+    needed = needed_generations(section, pin, place)
+    tiks: dict[int, bytes] = {}
+    for number in sorted(needed, reverse=True):  # a newer one opens those before it
+        tiks[number] = _through_successor(policy, number, tiks) or open_generation(
+            policy, number, roots, place, hedge
+        )
+    _check(section, pin, tiks, store_id, place)
     return tiks
+
+
+def still_opens(
+    section: Section,
+    pin: PolicyPin | None,
+    tiks: Mapping[int, bytes],
+    *,
+    store_id: bytes,
+    place: str,
+) -> bool:
+    """Tell whether TIKs that were opened before serve this section, too; asks no root.
+
+    Every check of `open_section` is made again; False only where a generation is missing.
+    """
+    if not needed_generations(section, pin, place) <= tiks.keys():
+        return False
+    _check(section, pin, tiks, store_id, place)
+    return True
 
 
 def open_site(
@@ -110,9 +132,13 @@ def open_site(
 
 
 def open_generation(
-    policy: DataEncryptionPolicy, generation: int, roots: RootSource, place: str
+    policy: DataEncryptionPolicy,
+    generation: int,
+    roots: RootSource,
+    place: str,
+    hedge: Hedge | None = None,
 ) -> bytes:
-    """Return one generation of the TIK: ask the roots one by one until one opens it."""
+    """Return one generation of the TIK: the first answer of the roots that can open it."""
     tik = policy.tik(generation)
     if tik is None:
         raise KeystoreInvalid(
@@ -122,15 +148,8 @@ def open_generation(
             generation=generation,
             place=place,
         )
-    troubles: list[KeyHierarchyError] = []
-    for wrap in tik.wraps:
-        try:
-            root = roots(policy, wrap)
-            if root is not None:
-                return _checked(policy, tik, wrap, root.unwrap(wrap.wrapped))
-        except KeyHierarchyError as error:
-            troubles.append(error)
-    if not troubles:
+    asked = questions(policy, tik, roots)
+    if not asked:
         raise KeystoreInvalid(
             f"{place}: generation {generation} of the tenant intermediate key of policy "
             f"{policy.name} ({policy.id}) has no wrap that this process may open",
@@ -138,9 +157,85 @@ def open_generation(
             generation=generation,
             place=place,
         )
-    # One root that may answer later keeps the hope alive; else the first refusal tells most.
-    passing = [trouble for trouble in troubles if isinstance(trouble, RootKeyUnavailable)]
-    raise (passing or troubles)[0]
+    return (hedge or Hedge()).first(asked)
+
+
+def questions(
+    policy: DataEncryptionPolicy, tik: TikGeneration, roots: RootSource
+) -> list[Question]:
+    """Return what to ask of whom for one generation; an answer is checked by its fingerprint.
+
+    Raises RootKeyNotListed before anybody is asked: where a store names one key that this host's
+    administrator has not allowed, nothing else that it says about keys is taken on trust either.
+    """
+    return [
+        Question(policy.id, wrap.slot, wrap.key_id, ask)
+        for wrap in tik.wraps
+        if (ask := _asking(policy, tik, wrap, roots)) is not None
+    ]
+
+
+def _asking(
+    policy: DataEncryptionPolicy, tik: TikGeneration, wrap: TikWrap, roots: RootSource
+) -> Callable[[], bytes] | None:
+    try:
+        root = roots(policy, wrap)
+    except RootKeyNotListed:
+        raise
+    except KeyHierarchyError as error:
+        trouble = error.again()
+
+        def fail() -> bytes:
+            raise trouble.again()
+
+        return fail
+    if root is None:
+        return None
+    return lambda: _checked(policy, tik, wrap, root.unwrap(wrap.wrapped))
+
+
+def needed_generations(section: Section, pin: PolicyPin | None, place: str) -> set[int]:
+    """Return the generations that opening a section takes, after what needs no key was checked."""
+    policy = section.policy
+    require_usable(replace(policy, state=section.state))
+    needed = {key.tik_generation for site in section.sites for key in site.site_keys}
+    needed.add(policy.current_tik.generation)
+    if pin is not None:
+        anchors.check_section(pin, section, place)
+        # What was pinned must vouch for each generation that has come since.
+        needed.update(range(pin.tik_generation, policy.current_tik.generation))
+    return needed
+
+
+def _check(
+    section: Section,
+    pin: PolicyPin | None,
+    tiks: Mapping[int, bytes],
+    store_id: bytes,
+    place: str,
+) -> None:
+    if pin is not None:
+        _check_endorsements(section.policy, tiks, pin, place)
+    current = tiks[section.policy.current_tik.generation]
+    keystores.check_seal(section, current, store_id=store_id, place=place)
+
+
+def _through_successor(
+    policy: DataEncryptionPolicy, generation: int, tiks: Mapping[int, bytes]
+) -> bytes | None:
+    """Open a generation that is no longer current by the one after it; None if it is not so."""
+    tik = policy.tik(generation)
+    successor = tiks.get(generation + 1)
+    for wrap in tik.wraps if tik and successor else ():
+        if wrap.key_id == successor_key_id(generation + 1):
+            opened = wrapping.unwrap_tik(
+                successor or b"",
+                wrap.wrapped,
+                policy_id=bytes.fromhex(policy.id),
+                generation=generation,
+            )
+            return _checked(policy, tik, wrap, opened) if tik else None
+    return None
 
 
 def _checked(
@@ -159,6 +254,7 @@ def _checked(
             key_id=wrap.key_id,
             policy_id=policy.id,
             generation=tik.generation,
+            cause="wrong-key",
         )
     return opened
 

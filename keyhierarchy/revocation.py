@@ -112,7 +112,7 @@ def refusal(found: Revocation) -> RootKeyRefused:
     """Return what every use of the policy's keys is told."""
     return RootKeyRefused(
         f"policy {found.policy_id} was revoked on this host at {found.since} ({found.reason}); its "
-        f"administrator can allow it again: ckfs-keys policy grant {found.policy_id}",
+        f"administrator can give access back with: ckfs-keys revoke --undo",
         policy_id=found.policy_id,
         cause=CAUSE,
     )

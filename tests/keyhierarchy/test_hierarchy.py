@@ -434,7 +434,7 @@ def test_no_key_is_handed_out_without_a_record(made, monkeypatch):
         patch.setattr(hierarchy._audit, "append", fails)
         with pytest.raises(StorageUnavailable, match="log disk full"):
             hierarchy.lease(made.site_id)
-    assert hierarchy._leases == {}
+    assert hierarchy._book.by_site == {}
     assert hierarchy.lease(made.site_id).valid
 
 
