@@ -1,4 +1,4 @@
-"""Make keys: the first keystore of a store, and a site's first keys.
+"""Make keys: the first keystore of a store, and a new site's first keys.
 
 The order of effects is the point: what will be done is in the audit log, and the anchor has its
 pin, before the keystore appears. Nothing here opens or changes keys that exist.
@@ -10,9 +10,11 @@ import os
 import secrets
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from keyhierarchy import anchor as anchors
 from keyhierarchy import keystore as keystores
-from keyhierarchy import servicekeys, statedir, wrapping
+from keyhierarchy import opening, servicekeys, statedir, wrapping
 from keyhierarchy.audit import AuditLog
 from keyhierarchy.clock import timestamp
 from keyhierarchy.errors import AnchorMismatch, TransitionRefused
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from keyhierarchy.anchor import Anchor
     from keyhierarchy.audit import Outcome
     from keyhierarchy.keystore import Workload
+    from keyhierarchy.opening import RootSource
     from keyhierarchy.rootkey import RootKey
 
 
@@ -62,6 +65,75 @@ def create_store_keys(
         _record_policy(audit, "ok", policy_id, root.key_id)
         audit.append("site.create", "ok", policy_id=policy_id, site_id=site_id, generation=1)
     return bytes.fromhex(site_id)
+
+
+def create_site(
+    control_folder: str,
+    state_dir: str,
+    store_id: bytes,
+    root_directory_id: bytes,
+    workload: Workload,
+    *,
+    roots: RootSource | None = None,
+    policy: str | None = None,
+) -> bytes:
+    """Give a new directory of the store a site of its own, under a policy's current keys.
+
+    `policy` is a name or id; without it, the policy of the store's first site. Returns the id.
+    The record is there before the directory names it, so a crash leaves a site without files.
+    """
+    wrapping.require_id(root_directory_id)
+    place = keystores.path(control_folder)
+    folder = statedir.store_folder(state_dir, store_id)
+    anchor_file = anchors.AnchorFile(folder)
+    with keystores.exclusive(control_folder, wait=True):
+        keystore = keystores.load(control_folder, store_id)
+        known = anchor_file.load()
+        if known is None:
+            raise TransitionRefused(
+                f"this host has never opened store {store_id.hex()}; mount it once, then try again"
+            )
+        anchors.check_document(known, keystore, place)
+        section = _policy_for_site(keystore, policy)
+        tiks = opening.open_section(
+            section,
+            known.pin(section.policy.id),
+            store_id=store_id,
+            roots=roots or servicekeys.service_roots(state_dir),
+            place=place,
+        )
+        current = section.policy.current_tik.generation
+        site = new_site(
+            tiks[current],
+            policy_id=section.policy.id,
+            tik_generation=current,
+            root_directory_id=root_directory_id,
+            workload=workload,
+        )
+        generation = keystore.generation + 1
+        changed = keystores.sealed(
+            replace(section, sites=(*section.sites, site), sealed_generation=generation),
+            tiks[current],
+            store_id=store_id,
+        )
+        sections = tuple(
+            changed if one.policy.id == section.policy.id else one for one in keystore.sections
+        )
+        keystores.store(control_folder, replace(keystore, generation=generation, sections=sections))
+        pin = anchors.pin_of(changed)
+        anchor_file.change(lambda now: anchors.advance(now or known, pin))
+        audit = AuditLog(folder, store_id)
+        audit.append(
+            "site.create", "ok", policy_id=section.policy.id, site_id=site.site_id, generation=1
+        )
+    return bytes.fromhex(site.site_id)
+
+
+def _policy_for_site(keystore: Keystore, policy: str | None) -> Section:
+    sections = [s for s in keystore.sections if policy in {None, s.policy.name, s.policy.id}]
+    if not sections:
+        raise TransitionRefused(f"the store has no policy {policy!r}")
+    return sections[0]
 
 
 def new_site(

@@ -121,7 +121,7 @@ def make_private_folder(path: str) -> None:
         for folder in reversed(missing):
             with suppress(FileExistsError):  # another process made it a moment ago
                 os.mkdir(folder, 0o700)
-            _sync_folder(os.path.dirname(folder))
+            sync_folder(os.path.dirname(folder))
     except OSError as error:
         raise storage_error(error, path, "make the folder") from error
     require_private_folder(path)
@@ -199,7 +199,8 @@ def _write_synced(folder_fd: int, name: str, content: bytes) -> None:
         os.close(descriptor)
 
 
-def _sync_folder(path: str) -> None:
+def sync_folder(path: str) -> None:
+    """Make what was renamed, made or removed in a folder survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -17,7 +17,9 @@
     ├─ AnchorMismatch        the store contradicts what this host knows of it
     ├─ AuditChainBroken      the audit log was altered, cut or lost
     ├─ PolicyPurged          the policy's keys are destroyed or about to be
-    └─ TransitionRefused     the verb is not allowed in the present state
+    ├─ TransitionRefused     the verb is not allowed in the present state
+    │  └─ ValidationFailed   a root key does not pass the rules for one
+    └─ PurgeIncomplete       wraps were destroyed, but a key can survive elsewhere
 
 No errno and no exit code here: the FUSE door and the command line each have one table for that.
 """
@@ -139,3 +141,11 @@ class PolicyPurged(KeyHierarchyError):
 
 class TransitionRefused(KeyHierarchyError):
     """The verb does not apply to the present state."""
+
+
+class ValidationFailed(TransitionRefused):
+    """A root key does not pass the rules; each that failed is named with its key and remedy."""
+
+
+class PurgeIncomplete(KeyHierarchyError):
+    """All that this host could destroy is destroyed, and a copy could still be opened elsewhere."""

@@ -12,17 +12,24 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import replace
 
 from keyhierarchy import documents, durable, wrapping
 from keyhierarchy.errors import KeystoreInvalid, KeystoreMissing, SiteUnknown
-from keyhierarchy.policy import DataEncryptionPolicy, Generation, HexId, Timestamp
+from keyhierarchy.policy import (
+    DataEncryptionPolicy,
+    Generation,
+    HexId,
+    PolicyState,
+    Timestamp,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FORMAT = 1
+FORMAT = 2
+_FIRST_FORMAT = 1
 NAME = "keystore.json"
 _LOCK = "keystore.lock"
 _LIMIT = 256 << 20  # about 300,000 sites; a longer document is an attack on memory
@@ -59,6 +66,22 @@ class SiteRecord(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             raise ValueError("site key generations are not in rising order")
 
 
+class Mark(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Says that a policy is revoked or that its purge was requested. Not sealed, on purpose.
+
+    It must be possible to close a policy whose keys cannot be opened any more, and a mark can only
+    take away: what a forged one does, deleting the keystore does as well.
+    """
+
+    state: PolicyState
+    since: Timestamp
+
+    def __post_init__(self) -> None:
+        """Refuse every state that would open something."""
+        if self.state not in {PolicyState.Revoked, PolicyState.PurgeRequested}:
+            raise ValueError("a mark can only say that a policy is revoked or about to be purged")
+
+
 class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A policy with the sites it protects: what one TIK seals.
 
@@ -70,6 +93,12 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     policy: DataEncryptionPolicy
     sites: tuple[SiteRecord, ...]
     seal: Annotated[bytes, Meta(max_length=32)] = b""
+    mark: Mark | UnsetType = UNSET
+
+    @property
+    def state(self) -> PolicyState:
+        """The state that counts: the policy's own, unless a mark closes it."""
+        return self.mark.state if self.mark else self.policy.state
 
     def __post_init__(self) -> None:
         """Refuse a site that names another policy than the one it is filed under."""
@@ -80,8 +109,8 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class Keystore(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole document. `generation` counts up at every write; the newest seal vouches for it."""
 
-    format: int = FORMAT
-    lowest_reader: int = FORMAT
+    format: int = _FIRST_FORMAT
+    lowest_reader: int = _FIRST_FORMAT
     store_id: HexId
     generation: Generation
     sections: Annotated[tuple[Section, ...], Meta(min_length=1, max_length=4096)]
@@ -114,12 +143,12 @@ class Keystore(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 def canonical(section: Section) -> bytes:
-    """Return what a seal covers: the section with an empty seal, as RFC 8785 canonical JSON.
+    """Return what a seal covers: the section with an empty seal and no mark, as RFC 8785 JSON.
 
     The strings allowed in it are ASCII that JSON does not escape, the numbers integers, so sorted
     keys without white space are all that the RFC asks for.
     """
-    return msgspec.json.encode(replace(section, seal=b""), order="sorted")
+    return msgspec.json.encode(replace(section, seal=b"", mark=UNSET), order="sorted")
 
 
 def sealed(section: Section, tik: bytes, *, store_id: bytes) -> Section:
@@ -177,17 +206,26 @@ def pack(keystore: Keystore) -> bytes:
 
 def store(control_folder: str, keystore: Keystore) -> None:
     """Replace the document atomically. The caller holds `exclusive`."""
-    document = pack(keystore)
+    needed = FORMAT if any(_is_newer(one) for one in keystore.sections) else _FIRST_FORMAT
+    document = pack(replace(keystore, format=needed, lowest_reader=needed))
     # Values are checked when they are parsed: never replace a good keystore by one that is not.
     parse(document, path(control_folder))
     durable.replace_document(path(control_folder), document)
 
 
 @contextmanager
-def exclusive(control_folder: str) -> Iterator[None]:
+def exclusive(control_folder: str, *, wait: bool = False) -> Iterator[None]:
     """Be the only one who changes this keystore; KeystoreBusy if another process is."""
-    with durable.locked(os.path.join(control_folder, _LOCK)):
+    with durable.locked(os.path.join(control_folder, _LOCK), wait=wait):
         yield
+
+
+def _is_newer(section: Section) -> bool:
+    """Tell whether a reader of the first format would not understand this section."""
+    policy = section.policy
+    return bool(section.mark or policy.operation or policy.retired_keys) or any(
+        wrap.slot == "successor" for tik in policy.tik_generations for wrap in tik.wraps
+    )
 
 
 def _seal(section: Section, tik: bytes, store_id: bytes) -> bytes:

@@ -27,6 +27,7 @@ _SIV_KEY_LENGTH = 64  # AES-256-SIV takes a MAC key and a cipher key of 32 bytes
 # HIERARCHY.md 3.3. A label names one purpose; none is a key's only difference from another.
 _SITE_KEY_WRAP = b"ckfs/v1/site-key-wrap"
 _METADATA_KEY_WRAP = b"ckfs/v1/metadata-key-wrap"
+_TIK_WRAP = b"ckfs/v1/tik-wrap"
 _FILE_KEY_WRAP = b"ckfs/v1/file-key-wrap"
 _METADATA_KEY = b"ckfs/v1/metadata-key"
 _SITE_KEY_COMMITMENT = b"ckfs/v1/site-key-commitment"
@@ -90,6 +91,27 @@ def unwrap_site_key(
             generation=generation,
         )
     return site_key
+
+
+def wrap_tik(successor: bytes, tik: bytes, *, policy_id: bytes, generation: int) -> bytes:
+    """Wrap a TIK of `generation` under the generation after it: 48 bytes."""
+    context = pack_context(_TIK_WRAP, require_id(policy_id), pack_generation(generation))
+    return _siv(successor, _TIK_WRAP).encrypt(_key(tik), [context])
+
+
+def unwrap_tik(successor: bytes, wrapped: bytes, *, policy_id: bytes, generation: int) -> bytes:
+    """Open what `wrap_tik` made for the same policy and generation."""
+    context = pack_context(_TIK_WRAP, require_id(policy_id), pack_generation(generation))
+    tik = _open(_siv(successor, _TIK_WRAP), wrapped, context)
+    if tik is None:
+        raise WrappedKeyInvalid(
+            f"generation {generation} of the tenant intermediate key of policy {policy_id.hex()} "
+            f"does not open under generation {generation + 1}: the record was altered or belongs "
+            "elsewhere; put the keystore back from a backup",
+            policy_id=policy_id.hex(),
+            generation=generation,
+        )
+    return tik
 
 
 def derive_metadata_key(first_site_key: bytes, *, site_id: bytes) -> bytes:
