@@ -26,7 +26,10 @@ Health = Literal["ok", "degraded", "unavailable", "locked"]
 
 
 class RootStatus(Struct, frozen=True, kw_only=True):
-    """One root key of one policy, for people and programs. Times as in the audit log."""
+    """One root key of one policy, for people and programs. Times as in the audit log.
+
+    `doubted` from a wrong key on, whatever else it says, until it opens the right one.
+    """
 
     policy_id: str
     slot: str
@@ -38,6 +41,7 @@ class RootStatus(Struct, frozen=True, kw_only=True):
     last_error: str | None = None
     last_error_at: str | None = None
     seconds: float | None = None
+    doubted: bool = False
 
 
 class PolicyStatus(Struct, frozen=True, kw_only=True):
@@ -85,6 +89,7 @@ class RootHealth:
                 last_error=before.last_error if error is None else str(error),
                 last_error_at=before.last_error_at if error is None else now,
                 seconds=round(answer.seconds, 3),
+                doubted=state == "wrong-key" or (before.doubted and error is not None),
             )
             self._roots[question.policy_id, question.slot, question.key_id] = after
         return before, after
@@ -106,15 +111,13 @@ class RootHealth:
 
     def rank(self, question: Question) -> int:
         """Say who is asked first: those that answered, and those that were never asked."""
-        return int(self._state(question) not in {"ok", "unknown"})
+        with self._lock:
+            return int(self._of(question).state not in {"ok", "unknown"})
 
     def doubted(self, question: Question) -> bool:
         """Say whether the last thing that this root opened was the wrong key."""
-        return self._state(question) == "wrong-key"
-
-    def _state(self, question: Question) -> State:
         with self._lock:
-            return self._of(question).state
+            return self._of(question).doubted
 
     def _of(self, question: Question) -> RootStatus:
         known = self._roots.get((question.policy_id, question.slot, question.key_id))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from keyhierarchy.errors import RootKeyRefused
 
 MALFORMED = "malformed-key-id"
-_HOST = re.compile(r"(?=.{1,253}(?::|\Z))[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9-]+)+(:\d{1,5})?")
+_HOST = re.compile(r"(?=.{1,253}(?::|\Z))[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9-]+)+(:[0-9]{1,5})?")
 _NAME = re.compile(r"[0-9A-Za-z-]{1,127}")
 _VERSION = re.compile(r"[0-9a-f]{32}")
 _SHAPE = "https://VAULT-HOST/keys/NAME/VERSION"
@@ -46,7 +46,7 @@ def parse(key_id: str) -> VaultKeyId:
     host, *path = rest.split("/")
     host = host.lower().removesuffix(":443")
     if not _HOST.fullmatch(host):
-        raise _malformed(key_id, f"{host!r} is no host name of a vault")
+        raise _malformed(key_id, f"{host[:200]!a} is no host name of a vault")
     if not path or path[0] != "keys":
         raise _malformed(key_id, "its path does not begin with /keys/")
     if len(path) < 2 or not _NAME.fullmatch(path[1]):  # noqa: PLR2004 - "keys" and the name
