@@ -5,6 +5,7 @@ Reads the keystore, the backups that this host knows of and the audit log. Asks 
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from keyhierarchy.audit import AuditLog
@@ -33,6 +34,8 @@ def usage(store: Store) -> list[dict[str, Any]]:
             entry = _entry(entries, old.key_id, old.slot, policy.name)
             entry["retired"] = old.retired
     for backup in backups.known(store):
+        if not os.path.lexists(backup.path):
+            continue
         for need in backup.needs:
             name, slot, key_id = need.split(" ", 2)
             _entry(entries, key_id, slot, name)["backups"].append(backup.path)
