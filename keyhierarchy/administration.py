@@ -26,7 +26,7 @@ _LOCK = "administration.lock"
 _LIMIT = 1 << 20
 
 CustomerSlot = Literal["primary", "secondary"]
-Host = Annotated[str, Meta(pattern=r"^[a-z0-9.-]{1,253}(:\d{1,5})?\Z")]
+Host = Annotated[str, Meta(pattern=r"^[a-z0-9.-]{1,253}(:[0-9]{1,5})?\Z")]
 Seconds = Annotated[float, Meta(gt=0, le=30 * 86400)]
 Path = Annotated[str, Meta(pattern=r"^/", max_length=4096)]
 

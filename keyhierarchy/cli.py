@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import deque
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-import msgspec
 import typer
 
-from keyhierarchy import display, errors, statedir
+from keyhierarchy import (
+    cli_audit,
+    cli_life,
+    cli_policy,
+    cli_purge,
+    cli_roll,
+    cli_vault,
+    display,
+    errors,
+    statedir,
+)
+from keyhierarchy.cli_audit import PROGRAM
+from keyhierarchy.cli_common import JsonOption, StoreArgument  # noqa: TC001 - for typer
 from keyhierarchy.storeid import find_store
 
-if TYPE_CHECKING:
-    from keyhierarchy.audit import AuditLog, Record
-
-PROGRAM = "ckfs-keys"
 EXIT_UNEXPECTED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -40,13 +46,16 @@ EXIT_CODES: tuple[tuple[type[errors.KeyHierarchyError], int], ...] = (
     (errors.PolicyPurged, 15),
     (errors.UnsafePermissions, 16),
     (errors.KeystoreBusy, 17),
+    (errors.ValidationFailed, 30),
     (errors.TransitionRefused, 30),
+    (errors.PurgeIncomplete, 31),
 )
 _DUMPABLE = 4  # PR_SET_DUMPABLE of prctl(2)
 
 _EXITS = """Exit codes: 0 done, 1 unexpected, 2 usage, 10 not a store, 11 made by a newer version,
 12 store, anchor or audit log damaged or forged, 13 root key missing, 14 root key or disk does not
-answer now, 15 root key refused or revoked, 16 permissions, 17 busy, 30 refused in this state."""
+answer now, 15 root key refused or revoked, 16 permissions, 17 busy, 30 refused in this state,
+31 purged here, but a key can survive elsewhere."""
 
 app = typer.Typer(
     name=PROGRAM,
@@ -55,15 +64,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # they would print the locals of frames that hold keys
     no_args_is_help=True,
 )
-audit_app = typer.Typer(help="The log of every key event of a store.", no_args_is_help=True)
-service_key_app = typer.Typer(
-    help="The service-managed root keys of this host.", no_args_is_help=True
-)
-app.add_typer(audit_app, name="audit")
-app.add_typer(service_key_app, name="service-key")
-
-StoreArgument = Annotated[str, typer.Argument(metavar="STORE", help="Folder with the ciphertext.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+app.add_typer(cli_policy.app, name="policy")
+app.add_typer(cli_roll.roll_app, name="roll")
+app.add_typer(cli_life.app)
+app.add_typer(cli_purge.app, name="purge")
+app.add_typer(cli_life.keys_app, name="keys")
+app.add_typer(cli_vault.app, name="vault")
+app.add_typer(cli_audit.audit_app, name="audit")
+app.add_typer(cli_audit.service_key_app, name="service-key")
 
 
 def _show_version(asked: bool) -> None:
@@ -90,12 +98,23 @@ def _options(
             "Default: /var/lib/ckfs for root, else $XDG_DATA_HOME/ckfs or ~/.local/share/ckfs.",
         ),
     ] = None,
+    availability_dir: Annotated[
+        str | None,
+        typer.Option(
+            "--availability-dir",
+            metavar="DIR",
+            envvar="CKFS_AVAILABILITY_DIR",
+            help="Where availability keys are, which no mount may read. "
+            "Default: beside the state folder, with -availability after its name.",
+        ),
+    ] = None,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
     del version  # its callback has done the work
+    context.meta["availability_dir"] = availability_dir and os.path.abspath(availability_dir)
     context.obj = os.path.abspath(state_dir) if state_dir else statedir.default_state_dir()
 
 
@@ -143,140 +162,6 @@ def rewrap(context: typer.Context, store: StoreArgument, as_json: JsonOption = F
                 f"policy {step.policy_id} generation {step.generation}: "
                 f"{step.old_key_id} -> {step.new_key_id}"
             )
-
-
-@audit_app.command("show")
-def audit_show(
-    context: typer.Context,
-    store: Annotated[
-        str | None, typer.Argument(metavar="STORE", help="Folder with the ciphertext.")
-    ] = None,
-    service_keys: Annotated[
-        bool, typer.Option("--service-keys", help="The log of the service-managed root keys.")
-    ] = False,
-    last: Annotated[
-        int | None, typer.Option("--last", min=1, metavar="N", help="Only the newest N records.")
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the records as JSON, one on a line.")
-    ] = False,
-) -> None:
-    """Show the audit log: when, who, what, on which key, with what outcome.
-
-    Example: ckfs-keys audit show --last 20 ~/store
-
-    Example: ckfs-keys audit show --json ~/store | jq 'select(.outcome != "ok")'
-
-    Example: ckfs-keys audit show --service-keys
-    """
-    log = _log(context, store, service_keys=service_keys)
-    records: deque[Record | None] = deque(log.records(), maxlen=last)
-    for record in records:
-        if record is None:
-            typer.echo(f"{PROGRAM}: a damaged line; run: {PROGRAM} audit verify", err=True)
-        else:
-            typer.echo(display.json_line(record) if as_json else display.record_line(record))
-    if not records:
-        typer.echo(f"{PROGRAM}: no records yet in {display.shown(log.path)}", err=True)
-
-
-@audit_app.command("verify")
-def audit_verify(
-    context: typer.Context,
-    store: Annotated[
-        str | None, typer.Argument(metavar="STORE", help="Folder with the ciphertext.")
-    ] = None,
-    service_keys: Annotated[
-        bool, typer.Option("--service-keys", help="The log of the service-managed root keys.")
-    ] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Check that no record was changed, taken out or cut off. Exit code 12 if one was.
-
-    Example: ckfs-keys audit verify ~/store
-    """
-    log = _log(context, store, service_keys=service_keys)
-    found = log.verify()
-    if as_json:
-        display.print_json({"path": log.path, **msgspec.to_builtins(found)})
-        return
-    typer.echo(
-        f"{display.shown(log.path)}: {found.count} records, unbroken; last hash {found.hash}"
-    )
-    if found.recovered:
-        typer.echo(f"{found.recovered} times a crash cut a record off, and the log says so")
-    if found.torn:
-        typer.echo("a crash has cut the last record off; the next record will say so")
-
-
-@audit_app.command("restart")
-def audit_restart(
-    context: typer.Context,
-    reason: Annotated[
-        str, typer.Option("--reason", help="Why; it becomes part of the first new record.")
-    ],
-    store: Annotated[
-        str | None, typer.Argument(metavar="STORE", help="Folder with the ciphertext.")
-    ] = None,
-    service_keys: Annotated[
-        bool, typer.Option("--service-keys", help="The log of the service-managed root keys.")
-    ] = False,
-) -> None:
-    """Begin a new audit log where the old one is broken or lost; the old one is kept aside.
-
-    The first record of the new log says so, and how far the old one was known to reach.
-
-    Example: ckfs-keys audit restart --reason "disk failed, ticket 4711" ~/store
-    """
-    log = _log(context, store, service_keys=service_keys, must_exist=False)
-    record, aside = log.restart(reason)
-    typer.echo(f"{display.shown(log.path)}: begun again with record {record.seq}")
-    if aside is not None:
-        typer.echo(f"the old log is kept as {display.shown(aside)}")
-
-
-@service_key_app.command("list")
-def service_key_list(context: typer.Context, as_json: JsonOption = False) -> None:
-    """List the service-managed root keys of this host, the current one last.
-
-    Example: ckfs-keys service-key list
-    """
-    from keyhierarchy.servicekeys import service_keys  # noqa: PLC0415 - `--help` must stay quick
-
-    keys = service_keys(context.obj)
-    current = keys.current()
-    listed = [
-        {
-            "key_id": key.key_id,
-            "sequence": key.sequence,
-            "created": key.created,
-            "state": "current" if key.id == current.id else "archived",
-        }
-        for key in keys.masters()
-    ]
-    if as_json:
-        display.print_json({"folder": keys.folder, "keys": listed})
-        return
-    for key in listed:
-        typer.echo(f"{key['key_id']}  {key['created']}  {key['state']}")
-
-
-@service_key_app.command("roll")
-def service_key_roll(context: typer.Context, as_json: JsonOption = False) -> None:
-    """Make a new service-managed root key; the old one is archived and goes on opening its wraps.
-
-    Then run `ckfs-keys rewrap STORE` for each store, and back the state folder up.
-
-    Example: ckfs-keys service-key roll
-    """
-    from keyhierarchy.servicekeys import roll_service_key  # noqa: PLC0415 - `--help` stays quick
-
-    new, old = roll_service_key(context.obj)
-    if as_json:
-        display.print_json({"current": new.key_id, "archived": old.key_id})
-        return
-    typer.echo(f"current:  {new.key_id}\narchived: {old.key_id}")
-    typer.echo(f"now run: {PROGRAM} rewrap STORE, for each store; and back up the state folder")
 
 
 def exit_code(error: errors.KeyHierarchyError) -> int:
@@ -329,25 +214,6 @@ def _forbid_core_dumps() -> None:
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     ctypes.CDLL(None).prctl(_DUMPABLE, 0, 0, 0, 0)
-
-
-def _log(
-    context: typer.Context, store: str | None, *, service_keys: bool, must_exist: bool = True
-) -> AuditLog:
-    """Return the log that was asked for: of a store, or of the service keys."""
-    from keyhierarchy import anchor, opening, servicekeys  # noqa: PLC0415 - `--help` stays quick
-    from keyhierarchy.audit import AuditLog  # noqa: PLC0415
-
-    if service_keys == (store is not None):
-        raise typer.BadParameter("name either a STORE or --service-keys.")
-    if store is None:
-        return servicekeys.service_key_log(context.obj)
-    _, store_id = find_store(store)
-    folder = statedir.store_folder(context.obj, store_id)
-    log = AuditLog(folder, store_id)
-    if must_exist:
-        opening.require_log(anchor.AnchorFile(folder).load(), log)
-    return log
 
 
 if __name__ == "__main__":

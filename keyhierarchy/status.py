@@ -71,8 +71,8 @@ def _policy(section: Section, trouble: KeyHierarchyError | None) -> dict[str, An
     return {
         "id": policy.id,
         "name": policy.name,
-        "state": policy.state.name,
-        "state_number": int(policy.state),
+        "state": section.state.name,
+        "state_number": int(section.state),
         "created": policy.created,
         "sealed_generation": section.sealed_generation,
         "opens": trouble is None,

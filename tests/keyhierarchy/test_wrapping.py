@@ -143,7 +143,7 @@ def test_different_contexts_never_pack_alike(left, right):
 
 def test_every_label_names_one_purpose():
     labels = [value for value in vars(wrapping).values() if isinstance(value, bytes)]
-    assert len(labels) == 8
+    assert len(labels) == 9
     assert all(label.startswith(b"ckfs/v1/") for label in labels)
     for left, right in itertools.permutations(labels, 2):
         assert left != right
