@@ -331,7 +331,7 @@ def _from_vault(error: Any, host: str) -> bool:
 
 def _first_line(text: object) -> str:
     shown = next((line.strip() for line in str(text).splitlines() if line.strip()), "")
-    return shown[:200]
+    return shown[:400]
 
 
 def _number(text: str | None) -> float | None:

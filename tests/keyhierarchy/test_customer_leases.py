@@ -183,7 +183,7 @@ def test_both_down_is_bridged_with_back_off_until_the_deadline(
     clock.now += 20
     assert hierarchy.work_due() == []
     assert lease.valid
-    assert made.events()[-1] == "lease.restore ok"
+    assert "lease.restore ok" in made.events()[-3:]  # a probe may come after it
 
 
 def test_the_control_task_is_told_when_to_come_back(hierarchy, lease, roots, clock):
