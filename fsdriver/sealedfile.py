@@ -251,15 +251,6 @@ class SealedFile:
             following = max(first, min(chunks, -(-(end - HEADER_SIZE) // geometry.stride)))
             yield from range(first, following)
 
-    def _written(self, chunks: int) -> Iterator[int]:
-        """Chunk indexes below `chunks` that the store's filesystem does not hold as a hole."""
-        geometry = self.geometry
-        following = 0
-        for start, end in self.backing.data_runs(self.descriptor, HEADER_SIZE):
-            first = max(following, (start - HEADER_SIZE) // geometry.stride)
-            following = max(first, min(chunks, -(-(end - HEADER_SIZE) // geometry.stride)))
-            yield from range(first, following)
-
     def nonce_of(self, chunk_index: int) -> bytes:
         """The nonce of a record as it lies in the store, not verified."""
         offset = self.geometry.record_offset(chunk_index)
