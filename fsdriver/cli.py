@@ -1,4 +1,4 @@
-"""`ckfs`: make a store, mount it, unmount it, say what is there. Builds the objects, decides little.
+"""`ckfs`: make a store, mount it, unmount it, say what is there. Builds objects, decides little.
 
 Every refusal is one line on standard error and an exit code of refusals.py; `--json` output is one
 document on standard output.

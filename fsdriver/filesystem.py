@@ -9,19 +9,21 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from fsdriver.changes import Changes, change
 from fsdriver.errors import CkfsError, refuse
-from fsdriver.folder import Listed
 from fsdriver.inodes import ROOT, Inode
 from fsdriver.namespace import Caller, Namespace
 from fsdriver.renaming import Renaming
 from fsdriver.reports import Reports
 from fsdriver.tree import Attributes, Tree
 from fsdriver.xattrs import ExtendedAttributes
+
+if TYPE_CHECKING:
+    from fsdriver.folder import Listed
 
 STATUS_XATTR: Final = b"user.ckfs.status"
 """On the root: the mount's state as JSON, for `ckfs status`."""
@@ -140,7 +142,7 @@ class Filesystem:
         self._require_writable()
         where = self._inode(parent)
         if stat.S_IFMT(mode) in (0, stat.S_IFREG):
-            inode, status = self._namespace.create(where, name, mode, caller)
+            inode, _status = self._namespace.create(where, name, mode, caller)
             inode.lookups += 1
             self._tree.shut_if_unused(inode)
             return self._tree.attributes(inode, self._tree.status(inode))

@@ -24,6 +24,7 @@ from fsdriver.sites import Sites
 from keyhierarchy.hierarchy import Hierarchy, create_store_keys
 
 DOCUMENT: Final = "store.json"
+_ID_SIZE: Final = 16
 DEFAULT_CHUNK_SIZE: Final = 65536
 
 
@@ -81,9 +82,9 @@ def load(store: str) -> StoreDocument:
                 f"{READER_VERSION}: use a newer ckfs"
             )
         document = msgspec.json.decode(raw, type=StoreDocument)
-        if document.chunk_size not in CHUNK_SIZES or len(bytes.fromhex(document.store_id)) != 16:
+        ids = [bytes.fromhex(text) for text in (document.store_id, document.site_id)]
+        if document.chunk_size not in CHUNK_SIZES or {len(one) for one in ids} != {_ID_SIZE}:
             raise ValueError("chunk size or store id is not one that ckfs writes")
-        bytes.fromhex(document.site_id)
     except (msgspec.MsgspecError, ValueError) as error:
         raise StoreDamaged(
             f"{place} is damaged ({error}); restore it from a backup of the store"

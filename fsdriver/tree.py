@@ -342,5 +342,5 @@ class Tree:
         return file
 
 
-class Recovered(Exception):  # noqa: N818 not an error: it is reported, never raised
+class Recovered(Exception):
     """A file whose size and chunk set were taken on trust after an unclean stop."""
