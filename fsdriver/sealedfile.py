@@ -193,16 +193,23 @@ class SealedFile:
     def mark_dirty(self) -> None:
         """Before content changes in place: from here on a crash leads to `recover`."""
         if not self.state.dirty:
-            self.state.dirty = True
             self.state.content_digest = None
-            self.write_header()
+            self._write_header_as(dirty=True)
 
     def seal(self) -> None:
         """Make size, chunk set and extents authentic again after writes."""
         if self.state.dirty:
             extentpages.store(self)
-            self.state.dirty = False
+            self._write_header_as(dirty=False)
+
+    def _write_header_as(self, *, dirty: bool) -> None:
+        """Only what the store took is true: after a failure the next call tries again."""
+        self.state.dirty = dirty
+        try:
             self.write_header()
+        except BaseException:
+            self.state.dirty = not dirty
+            raise
 
     def recover(self) -> int:
         """After a driver stopped in the middle of writes: take what lies there as the content.
@@ -224,7 +231,9 @@ class SealedFile:
             for index in self._written(geometry.chunk_count(size))
             if (nonce := self.nonce_of(index)) != bytes(NONCE_SIZE)
         }
-        if len(nonces) < geometry.chunk_count(size):
+        sparse = self.state.extents is not None or bool(self.state.extent_pages)
+        if sparse or len(nonces) < geometry.chunk_count(size):
+            # A hole may hold a page of a map, also one that was sealed before the last.
             for index in list(nonces):
                 if extentpages.is_page(self, index):
                     del nonces[index]
