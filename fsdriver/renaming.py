@@ -40,7 +40,8 @@ class Renaming:
             raise refuse(errno.EEXIST)
         if inode.kind == stat.S_IFREG:
             with self._tree.sealed(inode, writable=True) as file:
-                file.rebind((*file.state.bindings, known.binding))
+                if not file.state.unbound:
+                    file.rebind((*file.state.bindings, known.binding))
         elif inode.kind == stat.S_IFLNK:
             self._retarget(inode, place, None)
         with folder.announced(backing, known):
