@@ -343,6 +343,17 @@ class Filesystem:
 
     # The whole
 
+    def lock_site(self, site_id: bytes) -> list[tuple[int, int, bytes]]:
+        """A site's lease ended: drop its keys and plaintext.
+
+        Returns (inode number, parent's number or 0, name) of everything that the kernel may still
+        have cached of it.
+        """
+        return [
+            (inode.number, inode.parent.number if inode.parent else 0, inode.name)
+            for inode in self._tree.lock_site(site_id)
+        ]
+
     def path_of(self, number: int) -> str:
         """For messages."""
         inode = self._tree.inodes.get(number)

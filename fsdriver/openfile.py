@@ -375,10 +375,19 @@ class OpenFile:
                 f"the lease on the key of site {lease.site_id.hex()} ran out and no root key "
                 "could be reached; check `ckfs status` and the vaults"
             )
+        self.file.unlock()
+
+    def lock(self) -> None:
+        """The lease ended: seal, then drop keys and plaintext."""
+        self._kept_index = -1
+        if self._kept is not None:
+            self._kept[:] = bytes(len(self._kept))
+        self.file.lock()
 
     # Sealing
 
     def seal(self) -> None:
         """Bring the header up to date, if a write left it behind."""
         if self.file.state.dirty and self.file.writable:
+            self.file.unlock()
             self.file.seal()

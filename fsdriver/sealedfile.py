@@ -33,6 +33,12 @@ class Lease(Protocol):
 
     site_id: bytes
     root_directory_id: bytes
+
+    @property
+    def metadata_key(self) -> bytes:
+        """The key of names and records; raises why the lease ended, once it has."""
+        ...
+
     generation: int
     valid: bool
     deadline: float
@@ -67,6 +73,7 @@ class SealedFile:
         "file_id",
         "geometry",
         "lease",
+        "locked",
         "state",
         "writable",
     )
@@ -91,8 +98,34 @@ class SealedFile:
         self.extents: ExtentMap | None = None
         """Chunks present in a sparse file; None for a dense one."""
         self._clear = clear.pack()
+        self.locked = False
+        """Whether the keys were dropped because the lease ended."""
+        self._take_keys(keys)
+
+    def _take_keys(self, keys: FileKeys) -> None:
         self._header_cipher = AESSIV(keys.seal_key)
         self._keys = keys
+
+    def lock(self) -> None:
+        """Seal what is unsealed while there are keys, then drop them."""
+        if self.locked:
+            return
+        try:
+            if self.state.dirty and self.writable:
+                self.seal()
+        finally:
+            self.locked = True
+            for secret in ("_header_cipher", "_keys", "cipher", "chunk_set"):
+                if hasattr(self, secret):
+                    delattr(self, secret)
+
+    def unlock(self) -> None:
+        """The lease is valid again: the same keys from the same header."""
+        if self.locked:
+            clear = ClearHeader.parse(self._clear)
+            self._take_keys(_open_keys(clear, self.lease))
+            self.prepare_content()
+            self.locked = False
 
     def prepare_content(self) -> None:
         """Set up the ciphers of content, which an open for a rename or a stat never needs."""
@@ -142,14 +175,7 @@ class SealedFile:
                 f"the file belongs to site {clear.site_id.hex()}, its folder to "
                 f"{lease.site_id.hex()}: it was moved between sites in the store"
             )
-        file_key = lease.unwrap_file_key(
-            clear.file_id, clear.site_key_generation, clear.wrapped_file_key
-        )
-        keys = filekeys.derive(file_key, clear.file_id)
-        if not compare_digest(keys.commitment, clear.key_commitment):
-            raise HeaderInvalid(
-                "the header does not commit to the key that it wraps: it was forged or mixed up"
-            )
+        keys = _open_keys(clear, lease)
         sealed = cls(backing, descriptor, clear, keys, lease, writable=writable)
         sealed.state = state = header.unseal(raw, sealed._header_cipher)
         if not state.dirty:
@@ -264,3 +290,16 @@ class SealedFile:
         """The nonce of a record as it lies in the store, not verified."""
         offset = self.geometry.record_offset(chunk_index)
         return self.backing.read(self.descriptor, NONCE_SIZE, offset)
+
+
+def _open_keys(clear: ClearHeader, lease: Lease) -> FileKeys:
+    """The keys that a header wraps; raises HeaderInvalid when it does not commit to them."""
+    file_key = lease.unwrap_file_key(
+        clear.file_id, clear.site_key_generation, clear.wrapped_file_key
+    )
+    keys = filekeys.derive(file_key, clear.file_id)
+    if not compare_digest(keys.commitment, clear.key_commitment):
+        raise HeaderInvalid(
+            "the header does not commit to the key that it wraps: it was forged or mixed up"
+        )
+    return keys

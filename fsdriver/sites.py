@@ -5,7 +5,6 @@ are set up once, when the first folder of it is opened.
 """
 
 from fsdriver.folder import Site
-from fsdriver.format.names import NameCipher
 from keyhierarchy.hierarchy import Hierarchy, SiteLease
 
 
@@ -21,7 +20,7 @@ class Sites:
         site = self._sites.get(site_id)
         if site is None:
             lease = self._hierarchy.lease(site_id)
-            site = self._sites[site_id] = Site(lease, NameCipher(lease.metadata_key))
+            site = self._sites[site_id] = Site(lease)
             self._leases.append(lease)
         return site
 

@@ -26,7 +26,7 @@ from fsdriver.folder import (
 )
 from fsdriver.format import directory
 from fsdriver.format.geometry import HEADER_SIZE, Geometry
-from fsdriver.inodes import Inode, InodeTable
+from fsdriver.inodes import ROOT, Inode, InodeTable
 from fsdriver.openfile import OpenFile
 from fsdriver.sealedfile import SealedFile
 
@@ -96,6 +96,7 @@ class Tree:
         """
         folder = inode.folder
         if folder is not None and folder.descriptor >= 0:
+            folder.site.require()
             if inode in self._recent:
                 self._recent.move_to_end(inode)
             return folder
@@ -144,6 +145,28 @@ class Tree:
         if folder is not None and folder.descriptor >= 0:
             self.backing.close(folder.descriptor)
             folder.descriptor = -1
+
+    def lock_site(self, site_id: bytes) -> list[Inode]:
+        """Drop every key and decrypted name of a site whose lease ended; returns its inodes.
+
+        What the kernel has cached of them is the transport's to drop.
+        """
+        locked = []
+        for inode in self.inodes.all():
+            folder = inode.folder or (inode.parent.folder if inode.parent else None)
+            content = inode.open
+            lease = content.file.lease if content else folder.site.lease if folder else None
+            if lease is None or lease.site_id != site_id:
+                continue
+            locked.append(inode)
+            if inode.folder is not None:
+                inode.folder.lock()
+            if content is not None:
+                try:
+                    content.lock()
+                except OSError as error:
+                    self.report(inode, error)
+        return locked
 
     def discard(self, inode: Inode) -> None:
         """A directory inode that nobody needs any more."""
@@ -214,9 +237,14 @@ class Tree:
     def status(self, inode: Inode) -> os.stat_result:
         """Of the backing inode."""
         if inode.open is not None:
+            if not inode.open.file.lease.valid:
+                inode.open.file.lease.require_valid()
             return self.backing.stat_open(inode.open.file.descriptor)
         folder = inode.folder
         if folder is not None and folder.descriptor >= 0:
+            if inode.number != ROOT:
+                # The root answers, so that the mount's own status can be asked for.
+                folder.site.require()
             return self.backing.stat_open(folder.descriptor)
         place = self.place(inode)
         status = self.backing.stat(place.folder.descriptor, place.name.text)
@@ -299,6 +327,7 @@ class Tree:
         if inode.open is not None:
             if writable:
                 self._make_writable(inode, inode.open.file)
+            inode.open.file.unlock()
             yield inode.open.file
             return
         file = self._open_sealed(inode, writable=writable)

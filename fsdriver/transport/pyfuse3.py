@@ -8,6 +8,7 @@ read buffer valid and the requests in order.
 
 import functools
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pyfuse3
@@ -295,6 +296,18 @@ class Pyfuse3Transport:
     async def serve(self) -> None:
         """Until the mount is gone or `stop` is called."""
         await pyfuse3.main()
+
+    def drop_caches(self, known: Sequence[tuple[int, int, bytes]]) -> None:
+        """Make the kernel ask again: pages, attributes and names. On a worker thread only.
+
+        It waits for pages that the loop may just be filling, so a handler must never call it.
+        """
+        for number, parent, name in known:
+            with suppress(OSError):
+                pyfuse3.invalidate_inode(number, attr_only=False)
+            if parent:
+                with suppress(OSError):
+                    pyfuse3.invalidate_entry_async(parent, name, ignore_enoent=True)
 
     def stop(self) -> None:
         """End `serve` from a task of the same loop."""
