@@ -9,10 +9,9 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-import msgspec
-
+from fsdriver import control
 from fsdriver.changes import Changes, change
 from fsdriver.errors import CkfsError, refuse
 from fsdriver.inodes import ROOT, Inode
@@ -23,12 +22,8 @@ from fsdriver.tree import Attributes, Tree
 from fsdriver.xattrs import ExtendedAttributes
 
 if TYPE_CHECKING:
+    from fsdriver.control import Control
     from fsdriver.folder import Listed
-
-STATUS_XATTR: Final = b"user.ckfs.status"
-"""On the root: the mount's state as JSON, for `ckfs status`."""
-BACKING_XATTR: Final = b"user.ckfs.backing"
-"""On anything: where its ciphertext lies, for `ckfs info`."""
 
 _WRITING: Final = os.O_WRONLY | os.O_RDWR
 
@@ -50,16 +45,14 @@ class Filesystem:
         tree: Tree,
         *,
         read_only: bool = False,
-        status: Callable[[], dict[str, Any]] = dict,
-        store: str = "",
     ) -> None:
         self._tree = tree
         self._reports = Reports()
         tree.report = self._reports.report
         tree.read_only = read_only
         self._read_only = read_only
-        self._status = status
-        self._store = store
+        self.control: Control | None = None
+        """Answers for the mount itself, if there is one."""
         self._namespace = Namespace(tree)
         self._renaming = Renaming(tree, self._namespace)
         self._xattrs = ExtendedAttributes(tree)
@@ -153,6 +146,21 @@ class Filesystem:
         self._require_writable()
         made = self._namespace.make_directory(self._inode(parent), name, mode, caller)
         return self._counted(*made)
+
+    def make_site(self, parent: int, name: bytes, site_id: bytes, caller: Caller) -> None:
+        """The folder where a site begins whose keys have just been made."""
+        self._require_writable()
+        if caller.uid not in (0, os.geteuid()):
+            raise refuse(errno.EPERM)
+        self._namespace.make_directory(
+            self._inode(parent), name, 0o700, caller, site=self._tree.site(site_id)
+        )
+
+    def site_of(self, number: int) -> bytes:
+        """The id of the site that an inode belongs to."""
+        inode = self._inode(number)
+        folder = inode if inode.kind == stat.S_IFDIR else inode.parent
+        return self._tree.folder(folder or self._tree.inodes.root).site.lease.site_id
 
     def symlink(self, parent: int, name: bytes, target: bytes, caller: Caller) -> Attributes:
         """A symlink; counts as one lookup."""
@@ -320,16 +328,24 @@ class Filesystem:
     # Extended attributes
 
     def getxattr(self, number: int, name: bytes) -> bytes:
-        """ENODATA when there is none. Two answer about the mount itself and are never listed."""
-        if name == STATUS_XATTR and number == ROOT:
-            return msgspec.json.encode(self._status())
-        if name == BACKING_XATTR:
-            return os.fsencode(os.path.join(self._store, self.backing_path(number)))
+        """ENODATA when there is none."""
+        if self.control is not None and name.startswith(control.PREFIX):
+            answer = self.control.get(number, name)
+            if answer is not None:
+                return answer
         return self._xattrs.get(self._inode(number), name)
 
-    def setxattr(self, number: int, name: bytes, value: bytes, flags: int = 0) -> None:
+    def setxattr(
+        self, number: int, name: bytes, value: bytes, caller: Caller, flags: int = 0
+    ) -> None:
         """EOPNOTSUPP for all but user.*."""
         self._require_writable()
+        if (
+            self.control is not None
+            and name.startswith(control.PREFIX)
+            and self.control.set(number, name, value, caller)
+        ):
+            return
         self._xattrs.set(self._inode(number), name, value, flags)
 
     def removexattr(self, number: int, name: bytes) -> None:
@@ -353,11 +369,6 @@ class Filesystem:
             (inode.number, inode.parent.number if inode.parent else 0, inode.name)
             for inode in self._tree.lock_site(site_id)
         ]
-
-    def path_of(self, number: int) -> str:
-        """For messages."""
-        inode = self._tree.inodes.get(number)
-        return inode.path() if inode else ""
 
     def backing_path(self, number: int) -> str:
         """Where an inode lies, relative to the store."""

@@ -4,9 +4,8 @@ import os
 import stat
 from typing import Any
 
-from fsdriver import store
+from fsdriver import control, store
 from fsdriver.errors import Damaged, NotAStore, StoreError
-from fsdriver.filesystem import BACKING_XATTR
 from fsdriver.folder import CONTROL_FOLDER
 from fsdriver.format.geometry import HEADER_SIZE, Geometry
 from fsdriver.format.header import ClearHeader
@@ -60,7 +59,7 @@ def _sizes(clear: ClearHeader, length: int) -> dict[str, Any]:
 def _backing_file(path: str) -> str:
     """A file of a mount says itself where its ciphertext is."""
     try:
-        return os.fsdecode(os.getxattr(path, BACKING_XATTR))
+        return os.fsdecode(os.getxattr(path, control.BACKING))
     except OSError:
         return path
 

@@ -18,6 +18,7 @@ import trio
 
 from fsdriver import hardening, logs, mountpoints, store
 from fsdriver.backing import Backing
+from fsdriver.control import Control
 from fsdriver.errors import CkfsError, MountRefused, StoreError
 from fsdriver.filesystem import Filesystem
 from fsdriver.format.header import FORMAT_VERSION
@@ -85,8 +86,9 @@ class Mount:
             folders_open=hardening.folders_open(),
             owner=(options.uid, options.gid),
         )
-        self.filesystem = Filesystem(
-            tree, read_only=options.read_only, status=self.status, store=request.store
+        self.filesystem = Filesystem(tree, read_only=options.read_only)
+        self.filesystem.control = Control(
+            self.filesystem, request.store, self.status, self.site_status
         )
         undo.callback(self.filesystem.close)
         self.transport = Pyfuse3Transport(
@@ -153,7 +155,6 @@ class Mount:
 
     def status(self) -> dict[str, Any]:
         """For `ckfs status`."""
-        now = time.monotonic()
         return {
             "store": os.path.abspath(self.request.store),
             "mountpoint": os.path.abspath(self.request.mountpoint),
@@ -165,16 +166,20 @@ class Mount:
             "chunk_size": self.document.chunk_size,
             "read_only": self.request.options.read_only,
             **self.filesystem.counts(),
-            "sites": [
-                {
-                    "site_id": lease.site_id.hex(),
-                    "policy_id": lease.policy_id,
-                    "site_key_generation": lease.generation,
-                    "lease_valid": lease.valid,
-                    "lease_seconds_left": max(0, round(lease.deadline - now)),
-                }
-                for lease in self.sites.leases()
-            ],
+            "state_dir": self.request.state_dir,
+            "sites": [self.site_status(lease.site_id) for lease in self.sites.leases()],
+        }
+
+    def site_status(self, site_id: bytes) -> dict[str, Any]:
+        """For `ckfs site show`: what the lease says, which is in memory."""
+        lease = self.sites.lease(site_id)
+        left = lease.deadline - time.monotonic()
+        return {
+            "site_id": site_id.hex(),
+            "policy_id": lease.policy_id,
+            "site_key_generation": lease.generation,
+            "lease_valid": lease.valid,
+            "lease_seconds_left": max(0, round(left)),
         }
 
 

@@ -264,7 +264,7 @@ class Operations(pyfuse3.Operations):
     async def setxattr(
         self, number: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext
     ) -> None:
-        self.filesystem.setxattr(number, name, value)
+        self.filesystem.setxattr(number, name, value, _caller(ctx))
 
     @_answering
     async def listxattr(self, number: int, ctx: pyfuse3.RequestContext) -> list[bytes]:

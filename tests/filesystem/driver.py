@@ -52,7 +52,7 @@ class Driver:
             plaintext_names=document.names == "plaintext",
             folders_open=16,
         )
-        self.fs = Filesystem(self.tree, read_only=read_only, store=self.store)
+        self.fs = Filesystem(self.tree, read_only=read_only)
 
     def close(self) -> None:
         self.fs.close()

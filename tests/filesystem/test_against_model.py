@@ -324,7 +324,7 @@ class Machine(RuleBasedStateMachine):
         if isinstance(node, Symlink):
             return
         number = self.driver.fs.lookup(self.numbers(path), name.encode()).number
-        self.driver.fs.setxattr(number, attribute, value)
+        self.driver.fs.setxattr(number, attribute, value, CALLER)
         node.xattrs[attribute] = value
 
     @rule(path=FOLDERS, name=NAMES, data=st.binary(min_size=1, max_size=9000))

@@ -18,7 +18,7 @@ def opened(driver):
     driver.mkdir("folder")
     driver.write_file("folder/closed", b"at rest")
     driver.fs.symlink(driver.number("folder"), b"link", b"closed", CALLER)
-    driver.fs.setxattr(driver.number("folder"), b"user.note", b"n")
+    driver.fs.setxattr(driver.number("folder"), b"user.note", b"n", CALLER)
     _attributes, handle = driver.fs.create(ROOT, b"open", 0o644, os.O_RDWR, CALLER)
     driver.fs.write(handle, 0, b"x" * 5000)
     driver.fs.write(handle, 5000, b"y")
