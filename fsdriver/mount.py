@@ -1,7 +1,7 @@
 """Builds one mount and runs it: keys, tree, transport, and the trio tasks that look after them.
 
-The only room that knows all the others. Tasks: the transport's loop, which answers requests; a
-renewal of leases, whose waiting is done on a worker thread; a watcher of signals.
+The only room that knows all the others. Tasks: the transport's loop, which answers requests; the
+watch over leases (keywatch.py); a watcher of signals.
 """
 
 import os
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 import structlog
 import trio
@@ -22,6 +22,7 @@ from fsdriver.control import Control
 from fsdriver.errors import CkfsError, MountRefused, StoreError
 from fsdriver.filesystem import Filesystem
 from fsdriver.format.header import FORMAT_VERSION
+from fsdriver.keywatch import KeyWatch
 from fsdriver.mountoptions import MountOptions
 from fsdriver.refusals import UNEXPECTED, exit_code_of
 from fsdriver.sites import Sites
@@ -31,9 +32,6 @@ from fsdriver.tree import Tree
 from keyhierarchy.hierarchy import Hierarchy
 
 _log = structlog.get_logger("ckfs")
-
-_RENEWALS_PER_LEASE: Final = 4
-_EXPIRY_SECONDS: Final = 1.0
 
 
 @dataclass(slots=True)
@@ -96,6 +94,9 @@ class Mount:
             entry_timeout=options.entry_timeout,
             attr_timeout=options.attr_timeout,
         )
+        self._watch = KeyWatch(
+            self.hierarchy, self.sites, self.filesystem, self.transport.drop_caches
+        )
         fuse_options = {*options.kernel, "subtype=ckfs", f"fsname={_escaped(request.store)}"}
         try:
             self.transport.open(request.mountpoint, fuse_options)
@@ -114,8 +115,7 @@ class Mount:
     async def _run(self, ready: Callable[[], None]) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_signals)
-            nursery.start_soon(self._renew)
-            nursery.start_soon(self._expire)
+            nursery.start_soon(self._watch.run)
             ready()
             await self.transport.serve()
             nursery.cancel_scope.cancel()
@@ -138,20 +138,6 @@ class Mount:
                 os.sync()
             return False
         return True
-
-    async def _renew(self) -> None:
-        """Ahead of time, off the loop: no request ever waits for a root key."""
-        while True:
-            await trio.sleep(self.hierarchy.lease_seconds / _RENEWALS_PER_LEASE)
-            for error in await trio.to_thread.run_sync(self.hierarchy.renew_all):
-                _log.error("lease not renewed", kind=type(error).__name__, reason=str(error))
-
-    async def _expire(self) -> None:
-        """A renewal may hang on its root key; what has run out ends all the same."""
-        while True:
-            await trio.sleep(_EXPIRY_SECONDS)
-            for lease in self.hierarchy.expire():
-                _log.error("lease ran out", site=lease.site_id.hex())
 
     def status(self) -> dict[str, Any]:
         """For `ckfs status`."""
