@@ -121,9 +121,14 @@ class NameCipher:
                 f"the extended attribute {backing_name!r} is foreign to this file"
             ) from None
 
-    def encrypt_xattr_value(self, owner_id: bytes, name: bytes, value: bytes) -> bytes:
-        """A random salt in front, so that an old value set again does not show."""
-        salt = secrets.token_bytes(_XATTR_SALT)
+    def encrypt_xattr_value(
+        self, owner_id: bytes, name: bytes, value: bytes, *, salt: bytes | None = None
+    ) -> bytes:
+        """A random salt in front, so that an old value set again does not show.
+
+        `salt` is for vectors only.
+        """
+        salt = salt or secrets.token_bytes(_XATTR_SALT)
         sealed = self._xattrs.encrypt(_XATTR_FORM + value, [b"value", owner_id, name, salt])
         return salt + sealed
 
