@@ -8,6 +8,7 @@ import base64
 import hashlib
 import json
 import pathlib
+import types
 from typing import Any
 
 import msgspec
@@ -277,7 +278,8 @@ _NAMES = (
 
 def _name(name: bytes) -> Case:
     record = DirectoryRecord(DIRECTORY_ID, SITE_ID, 1, (BINDING,))
-    folder = Folder(-1, Site(None, NAMES), record, plaintext_names=False)  # type: ignore[arg-type]
+    lease: Any = types.SimpleNamespace(valid=True, metadata_key=METADATA_KEY)
+    folder = Folder(-1, Site(lease), record, plaintext_names=False)
     known = folder.backing_name(name)
     values = {"metadata_key": METADATA_KEY, "directory_id": DIRECTORY_ID, "name": name}
     case = hexed(values | {"binding": known.binding}) | {"backing_name": known.text}
