@@ -194,6 +194,20 @@ class Tree:
             return Place(folder, folder.backing_name(name))
         raise refuse(errno.ESTALE)
 
+    def path_in_store(self, inode: Inode) -> str:
+        """Where an inode lies, relative to the store."""
+        parts: list[str] = []
+        at: Inode | None = inode
+        while at is not None and at.number != ROOT:
+            parts.append(self.place(at).name.text)
+            at = at.parent
+        return "/".join(reversed(parts))
+
+    def site_of(self, inode: Inode) -> bytes:
+        """The id of the site that an inode belongs to."""
+        folder = inode if inode.kind == stat.S_IFDIR else inode.parent
+        return self.folder(folder or self.inodes.root).site.lease.site_id
+
     def find(self, parent: Inode, name: bytes) -> tuple[Place, os.stat_result, bool]:
         """The place and status of a name, and whether it is foreign; raises ENOENT and others."""
         folder = self.folder(parent)
