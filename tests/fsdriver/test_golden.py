@@ -10,11 +10,15 @@ import subprocess
 import sys
 
 import pytest
+from msgspec.structs import replace
 
 from fsdriver.backing import Backing
 from fsdriver.changes import Changes
 from fsdriver.errors import StoreDamaged
 from fsdriver.inodes import ROOT
+from keyhierarchy import creation, opening
+from keyhierarchy import keystore as keystores
+from keyhierarchy.servicekeys import service_roots
 from tests.filesystem.driver import CALLER, Driver
 from tests.golden import generate_v1
 from tests.vectors import reader
@@ -202,3 +206,43 @@ def test_links_are_sealed_to_every_name_or_to_none(tmp_path):
         "/",
         *(f"/{name}" for name in "abcdef"),
     }
+
+
+def add_site(driver: Driver) -> bytes:
+    """Keys of one more site in the keystore, under the policy that is there."""
+    control, store_id = driver.store + "/.ckfs", driver.hierarchy.store_id
+    keystore = keystores.load(control, store_id)
+    (section,) = keystore.sections
+    tiks = opening.open_section(
+        section, None, store_id=store_id, roots=service_roots(driver.state_dir), place=control
+    )
+    site = creation.new_site(
+        tiks[1],
+        policy_id=section.policy.id,
+        tik_generation=1,
+        root_directory_id=os.urandom(16),
+        workload="teams",
+    )
+    number = keystore.generation + 1
+    section = replace(section, sealed_generation=number, sites=(*section.sites, site))
+    section = keystores.sealed(section, tiks[1], store_id=store_id)
+    keystores.store(control, replace(keystore, generation=number, sections=(section,)))
+    return bytes.fromhex(site.site_id)
+
+
+def test_both_readers_agree_on_a_store_with_two_sites(tmp_path):
+    driver = Driver(str(tmp_path))
+    site_id = add_site(driver)
+    driver.fs.make_site(ROOT, b"team", site_id, CALLER)
+    driver.write_file("mine", b"one site's")
+    driver.mkdir("team/folder")
+    driver.write_file("team/folder/ours", b"another site's")
+    driver.fs.symlink(*driver.split("team/link"), b"folder/ours", CALLER)
+    driver.fs.rename(*driver.split("team"), *driver.split("renamed"))
+    driver.reopen()
+    package = seen_by_the_package(driver)
+    place = pathlib.Path(driver.backing_path("renamed"))
+    driver.close()
+    assert (place / ".ckfs-dir").read_bytes()[24:40] == site_id
+    assert without(seen_by_the_reader(driver.store, driver.state_dir), "sparse") == package
+    assert package["/renamed/folder/ours"]["size"] == 14
