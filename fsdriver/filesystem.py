@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from fsdriver import control
+from fsdriver.attributes import Attributes
 from fsdriver.changes import Changes, change
 from fsdriver.errors import CkfsError, refuse
 from fsdriver.inodes import Inode
 from fsdriver.namespace import Caller, Namespace
 from fsdriver.renaming import Renaming
 from fsdriver.reports import Reports
-from fsdriver.tree import Attributes, Tree
+from fsdriver.tree import Tree
 from fsdriver.xattrs import ExtendedAttributes
 
 if TYPE_CHECKING:
@@ -105,10 +106,7 @@ class Filesystem:
 
     def readlink(self, number: int) -> bytes:
         """A symlink's target."""
-        inode = self._inode(number)
-        place = self._tree.place(inode)
-        text = self._tree.backing.read_symlink(place.folder.descriptor, place.name.text)
-        target, _bound = place.folder.site.names.decrypt_target(text, place.name.binding)
+        target, _bindings = self._tree.target(self._tree.place(self._inode(number)))
         return target
 
     def statfs(self) -> os.statvfs_result:
@@ -394,6 +392,7 @@ class Filesystem:
                 try:
                     inode.open.seal()
                 except (OSError, CkfsError) as error:
+                    self._tree.session.unsealed.add(inode.open.file.file_id)
                     self._reports.report(inode, error)
         self._tree.close()
         self._handles.clear()
