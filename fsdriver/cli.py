@@ -120,9 +120,9 @@ def mount(
             "--options",
             metavar="OPT[,OPT...]",
             help="ro, allow_other, default_permissions (always on), uid=N, gid=N (who files are "
-            "shown as belonging to), noatime, nosuid, suid, nodev, dev, noexec, sync, recover (accept "
-            "files that a driver killed on another host left unsealed), entry_timeout=SECONDS, "
-            "attr_timeout=SECONDS; fstab's own words are ignored.",
+            "shown as belonging to), noatime, nosuid, suid, nodev, dev, noexec, sync, recover "
+            "(accept files that a driver killed on another host left unsealed), "
+            "entry_timeout=SECONDS, attr_timeout=SECONDS; fstab's own words are ignored.",
         ),
     ] = None,
     log_file: Annotated[
