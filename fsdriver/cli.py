@@ -28,7 +28,7 @@ app = typer.Typer(
     "12 damaged or forged, 13 root key missing, 14 root key unavailable, 15 root key refused, "
     "16 permission, 17 store in use, 18 no mount point, 19 mount point not empty, 20 store inside "
     "the mount point, 21 mount point inside the store, 22 no FUSE, 23 not mounted, 24 mount in "
-    "use.",
+    "use, 25 a new store's folder is not empty, 30 not in the store's present state.",
 )
 
 app.add_typer(cli_site.app, name="site")

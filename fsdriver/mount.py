@@ -4,6 +4,7 @@ The only room that knows all the others. Tasks: the transport's loop, which answ
 watch over leases (keywatch.py); a watcher of signals.
 """
 
+import io
 import os
 import signal
 import time
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 import trio
@@ -53,7 +54,7 @@ class Mount:
         self.request = request
         self.document = store.load(request.store)
         mountpoints.check(request.store, request.mountpoint)
-        mountpoints.check_fuse()
+        mountpoints.check_fuse(allow_other="allow_other" in request.options.kernel)
         hardening.harden()
         self._since = datetime.now(UTC)
         self._undo = ExitStack()
@@ -122,6 +123,10 @@ class Mount:
         """Serve until unmounted or told to end; `ready` is called when requests are answered."""
         with self._undo:
             trio.run(self._run, ready)
+
+    def close(self) -> None:
+        """Undo a mount that is not to be served."""
+        self._undo.close()
 
     async def _run(self, ready: Callable[[], None]) -> None:
         async with trio.open_nursery() as nursery:
@@ -213,27 +218,47 @@ def in_background(request: MountRequest, log_place: str) -> int:
     try:
         os.close(reading)
         os.setsid()
-        logs.configure(logs.open_file(log_place))
-        code = _child(request, writing)
+        code = _child(request, writing, log_place)
     except Exception as error:  # noqa: BLE001 there is nobody above to raise to
         _log.error("driver failed", exc_info=error)
     finally:
         os._exit(code)
 
 
-def _child(request: MountRequest, writing: int) -> int:
+def _open_log(place: str) -> TextIO:
+    try:
+        return logs.open_file(place)
+    except OSError as error:
+        raise StoreError(
+            f"the log {place} cannot be opened: {error.strerror}; name another with --log-file"
+        ) from None
+
+
+def _child(request: MountRequest, writing: int, log_place: str) -> int:
     def say(text: str) -> None:
         os.write(writing, text.encode())
         os.close(writing)
 
+    # Until the mount stands, its log has no place: a refused mount leaves nothing behind, and on
+    # a host that sees the store for the first time the folder for it is not there yet.
+    early = io.StringIO()
+    logs.configure(early)
+    mount = None
     try:
         mount = Mount(request)
+        log = _open_log(log_place)
     except Exception as error:  # noqa: BLE001 told to the parent, which is whom the user watches
+        if mount is not None:
+            mount.close()
         code = exit_code_of(error)
-        if code == UNEXPECTED:
-            _log.error("mount failed", exc_info=error)
-        say(f"{code}:{error}")
+        if code == UNEXPECTED and not isinstance(error, StoreError):
+            with suppress(StoreError):
+                logs.configure(_open_log(log_place))
+                _log.error("mount failed", exc_info=error)
+        say(f"{code}:{str(error) or type(error).__name__}")
         return code
+    log.write(early.getvalue())
+    logs.configure(log)
     os.chdir("/")
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):

@@ -7,6 +7,7 @@ read buffer valid and the requests in order.
 """
 
 import functools
+import os
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -279,6 +280,15 @@ def _caller(ctx: pyfuse3.RequestContext) -> Caller:
     return Caller(ctx.uid, ctx.gid)
 
 
+class _Option(str):
+    """pyfuse3 asks for the ASCII of an option; the store's path in one need not be ASCII."""
+
+    __slots__ = ()
+
+    def encode(self, _encoding: str = "", _errors: str = "") -> bytes:
+        return os.fsencode(str(self))
+
+
 class Pyfuse3Transport:
     """One mount served by pyfuse3. `open` mounts, `serve` answers until unmounted, `close`."""
 
@@ -291,7 +301,7 @@ class Pyfuse3Transport:
 
     def open(self, mountpoint: str, options: set[str]) -> None:
         """Mount; raises RuntimeError or OSError when the system refuses."""
-        pyfuse3.init(self._operations, mountpoint, options)
+        pyfuse3.init(self._operations, mountpoint, {_Option(option) for option in options})
 
     async def serve(self) -> None:
         """Until the mount is gone or `stop` is called."""

@@ -1,4 +1,4 @@
-"""Names through the kernel: folders, symlinks, hard links, nodes, listings, and names of all kinds."""
+"""Names through the kernel: folders, symlinks, hard links, nodes, listings, odd names."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_names_of_all_kinds_survive_a_remount(fresh, mode):
     subprocess.run(["rm", "-rf", "--", *(place / name for name in names)], check=True)
     subprocess.run(["rm", "-rf", place / "folders"], check=True)
     assert os.listdir(place) == []
-    left = {one for one in os.listdir(driven.store)}
+    left = set(os.listdir(driven.store))
     assert left == {".ckfs", ".ckfs-dir"}
 
 

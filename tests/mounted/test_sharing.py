@@ -385,9 +385,9 @@ def test_a_read_only_mount_changes_nothing(driven):
     assert (place / "file").read_bytes() == b"content"
     for change in (
         lambda: (place / "file").write_bytes(b"no"),
-        lambda: (place / "new").mkdir(),
-        lambda: (place / "file").unlink(),
-        lambda: (place / "folder").rmdir(),
+        (place / "new").mkdir,
+        (place / "file").unlink,
+        (place / "folder").rmdir,
         lambda: os.rename(place / "file", place / "new"),
         lambda: os.utime(place / "file"),
         lambda: (place / "file").chmod(0o600),
