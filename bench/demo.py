@@ -28,12 +28,27 @@ def _run(*command: str, quiet: bool = False) -> str:
     print(f"$ {' '.join(command)}", flush=True)
     program = BIN / command[0]
     found = str(program) if program.exists() else command[0]
-    done = subprocess.run((found, *command[1:]), capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"demo: `{' '.join(command)}` failed:\n{done.stdout}{done.stderr}")
-    if not quiet and done.stdout:
-        print(done.stdout, end="", flush=True)
-    return done.stdout
+    # A group of its own, so that an interrupted rsync goes with all its processes.
+    with subprocess.Popen(
+        (found, *command[1:]),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        process_group=0,
+    ) as running:
+        try:
+            said, _errors = running.communicate()
+        except BaseException:
+            # A mount that is under way is let finish, so that there is something to undo.
+            if not command[0].startswith("ckfs"):
+                os.killpg(running.pid, signal.SIGKILL)
+            running.wait()
+            raise
+    if running.returncode:
+        raise SystemExit(f"demo: `{' '.join(command)}` failed:\n{said}")
+    if not quiet and said:
+        print(said, end="", flush=True)
+    return said
 
 
 def _digest(folder: Path) -> tuple[int, str]:
@@ -144,9 +159,13 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 def _clean(place: Path) -> None:
     mountpoint = str(place / "files")
+    until = time.monotonic() + 20
+    while os.path.ismount(mountpoint) and time.monotonic() < until:
+        # Somebody who was killed may still be letting go of it.
+        subprocess.run((BIN / "ckfs", "umount", mountpoint), capture_output=True, check=False)
     if os.path.ismount(mountpoint):
         subprocess.run((BIN / "ckfs", "umount", "--lazy", mountpoint), check=False)
-    shutil.rmtree(place, ignore_errors=True)
+    shutil.rmtree(place)
     print(f"cleaned up {place}")
 
 

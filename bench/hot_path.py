@@ -38,6 +38,7 @@ class _Lease:
         self.generation = 1
         self.valid = True
         self.deadline = float("inf")
+        self.metadata_key = secrets.token_bytes(32)
         self._cipher = AESSIV(secrets.token_bytes(64))
 
     def wrap_file_key(

@@ -2,6 +2,8 @@
 
     CkfsError
     ├─ StoreError                 the store as a whole: raised by the command line, exit codes
+    │  ├─ WrongArguments
+    │  ├─ NotPermitted
     │  ├─ NotAStore
     │  ├─ StoreTooNew
     │  ├─ StoreDamaged
@@ -37,6 +39,18 @@ class StoreError(CkfsError):
     """The store or the mount as a whole; `exit_code` is what the command line ends with."""
 
     exit_code = 1
+
+
+class WrongArguments(StoreError):
+    """The command line asks for what there is not."""
+
+    exit_code = 2
+
+
+class NotPermitted(StoreError):
+    """The system says no to this user."""
+
+    exit_code = 16
 
 
 class NotAStore(StoreError):

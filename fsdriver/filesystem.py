@@ -9,24 +9,22 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
-import msgspec
-
+from fsdriver import control
+from fsdriver.attributes import Attributes
 from fsdriver.changes import Changes, change
 from fsdriver.errors import CkfsError, refuse
-from fsdriver.folder import Listed
-from fsdriver.inodes import ROOT, Inode
+from fsdriver.inodes import Inode
 from fsdriver.namespace import Caller, Namespace
 from fsdriver.renaming import Renaming
 from fsdriver.reports import Reports
-from fsdriver.tree import Attributes, Tree
+from fsdriver.tree import Tree
 from fsdriver.xattrs import ExtendedAttributes
 
-STATUS_XATTR: Final = b"user.ckfs.status"
-"""On the root: the mount's state as JSON, for `ckfs status`."""
-BACKING_XATTR: Final = b"user.ckfs.backing"
-"""On anything: where its ciphertext lies, for `ckfs info`."""
+if TYPE_CHECKING:
+    from fsdriver.control import Control
+    from fsdriver.folder import Listed, Site
 
 _WRITING: Final = os.O_WRONLY | os.O_RDWR
 
@@ -48,19 +46,18 @@ class Filesystem:
         tree: Tree,
         *,
         read_only: bool = False,
-        status: Callable[[], dict[str, Any]] = dict,
-        store: str = "",
     ) -> None:
         self._tree = tree
         self._reports = Reports()
         tree.report = self._reports.report
         tree.read_only = read_only
         self._read_only = read_only
-        self._status = status
-        self._store = store
+        self.control: Control | None = None
+        """Answers for the mount itself, if there is one."""
         self._namespace = Namespace(tree)
         self._renaming = Renaming(tree, self._namespace)
         self._xattrs = ExtendedAttributes(tree)
+        self._announced: tuple[Inode, bytes, Site] | None = None
         self._handles: dict[int, _Handle] = {}
         self._next_handle = 1
 
@@ -109,10 +106,7 @@ class Filesystem:
 
     def readlink(self, number: int) -> bytes:
         """A symlink's target."""
-        inode = self._inode(number)
-        place = self._tree.place(inode)
-        text = self._tree.backing.read_symlink(place.folder.descriptor, place.name.text)
-        target, _bound = place.folder.site.names.decrypt_target(text, place.name.binding)
+        target, _bindings = self._tree.target(self._tree.place(self._inode(number)))
         return target
 
     def statfs(self) -> os.statvfs_result:
@@ -140,7 +134,7 @@ class Filesystem:
         self._require_writable()
         where = self._inode(parent)
         if stat.S_IFMT(mode) in (0, stat.S_IFREG):
-            inode, status = self._namespace.create(where, name, mode, caller)
+            inode, _status = self._namespace.create(where, name, mode, caller)
             inode.lookups += 1
             self._tree.shut_if_unused(inode)
             return self._tree.attributes(inode, self._tree.status(inode))
@@ -149,8 +143,26 @@ class Filesystem:
     def mkdir(self, parent: int, name: bytes, mode: int, caller: Caller) -> Attributes:
         """A folder; counts as one lookup."""
         self._require_writable()
-        made = self._namespace.make_directory(self._inode(parent), name, mode, caller)
+        where, site = self._inode(parent), None
+        if self._announced is not None and self._announced[:2] == (where, name):
+            site = self._announced[2]
+        made = self._namespace.make_directory(where, name, mode, caller, site=site)
+        if site is not None:
+            self._announced = None
         return self._counted(*made)
+
+    def announce_site(self, parent: int, name: bytes, site_id: bytes, caller: Caller) -> None:
+        """The next mkdir of this name begins a site whose keys have just been made.
+
+        An announcement, not the folder itself: the kernel must see the mkdir to know of it.
+        """
+        if caller.uid not in (0, os.geteuid()):
+            raise refuse(errno.EPERM)
+        self._announced = (self._inode(parent), name, self._tree.site(site_id))
+
+    def site_of(self, number: int) -> bytes:
+        """The id of the site that an inode belongs to."""
+        return self._tree.site_of(self._inode(number))
 
     def symlink(self, parent: int, name: bytes, target: bytes, caller: Caller) -> Attributes:
         """A symlink; counts as one lookup."""
@@ -318,16 +330,24 @@ class Filesystem:
     # Extended attributes
 
     def getxattr(self, number: int, name: bytes) -> bytes:
-        """ENODATA when there is none. Two answer about the mount itself and are never listed."""
-        if name == STATUS_XATTR and number == ROOT:
-            return msgspec.json.encode(self._status())
-        if name == BACKING_XATTR:
-            return os.fsencode(os.path.join(self._store, self.backing_path(number)))
+        """ENODATA when there is none."""
+        if self.control is not None and name.startswith(control.PREFIX):
+            answer = self.control.get(number, name)
+            if answer is not None:
+                return answer
         return self._xattrs.get(self._inode(number), name)
 
-    def setxattr(self, number: int, name: bytes, value: bytes, flags: int = 0) -> None:
+    def setxattr(
+        self, number: int, name: bytes, value: bytes, caller: Caller, flags: int = 0
+    ) -> None:
         """EOPNOTSUPP for all but user.*."""
         self._require_writable()
+        if (
+            self.control is not None
+            and name.startswith(control.PREFIX)
+            and self.control.set(number, name, value, caller)
+        ):
+            return
         self._xattrs.set(self._inode(number), name, value, flags)
 
     def removexattr(self, number: int, name: bytes) -> None:
@@ -341,19 +361,20 @@ class Filesystem:
 
     # The whole
 
-    def path_of(self, number: int) -> str:
-        """For messages."""
-        inode = self._tree.inodes.get(number)
-        return inode.path() if inode else ""
+    def lock_site(self, site_id: bytes) -> list[tuple[int, int, bytes]]:
+        """A site's lease ended: drop its keys and plaintext.
+
+        Returns (inode number, parent's number or 0, name) of everything that the kernel may still
+        have cached of it.
+        """
+        return [
+            (inode.number, inode.parent.number if inode.parent else 0, inode.name)
+            for inode in self._tree.lock_site(site_id)
+        ]
 
     def backing_path(self, number: int) -> str:
         """Where an inode lies, relative to the store."""
-        parts: list[str] = []
-        inode: Inode | None = self._inode(number)
-        while inode is not None and inode.number != ROOT:
-            parts.append(self._tree.place(inode).name.text)
-            inode = inode.parent
-        return "/".join(reversed(parts))
+        return self._tree.path_in_store(self._inode(number))
 
     def counts(self) -> dict[str, int]:
         """For status: what is known and open."""
@@ -371,6 +392,7 @@ class Filesystem:
                 try:
                     inode.open.seal()
                 except (OSError, CkfsError) as error:
+                    self._tree.session.unsealed.add(inode.open.file.file_id)
                     self._reports.report(inode, error)
         self._tree.close()
         self._handles.clear()

@@ -9,7 +9,6 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives import hashes
@@ -31,12 +30,31 @@ FOREIGN_SUFFIX: Final = b".ckfs-foreign"
 _NAMES_KEPT: Final = 4096
 
 
-@dataclass(frozen=True, slots=True)
 class Site:
-    """A site's lease and what its metadata key encrypts."""
+    """A site's lease and what its metadata key encrypts, for as long as the lease is valid."""
 
-    lease: Lease
-    names: NameCipher
+    __slots__ = ("_names", "lease")
+
+    def __init__(self, lease: Lease) -> None:
+        self.lease = lease
+        self._names: NameCipher | None = None
+
+    @property
+    def names(self) -> NameCipher:
+        """Raises why the lease ended, once it has."""
+        self.require()
+        if self._names is None:
+            self._names = NameCipher(self.lease.metadata_key)
+        return self._names
+
+    def require(self) -> None:
+        """Every use of a folder asks here first; raises why the lease ended, once it has."""
+        if not self.lease.valid:
+            self.lease.require_valid()
+
+    def lock(self) -> None:
+        """Drop what was derived from the metadata key."""
+        self._names = None
 
 
 class BackingName(NamedTuple):
@@ -70,6 +88,10 @@ class Folder:
         self.record = record
         self.plaintext_names = plaintext_names
         self._known: dict[bytes, BackingName] = {}
+
+    def lock(self) -> None:
+        """Forget the names that were decrypted."""
+        self._known.clear()
 
     def backing_name(self, name: bytes) -> BackingName:
         """Raises OSError ENAMETOOLONG, EINVAL, or EPERM for a name that the store keeps."""
@@ -123,7 +145,7 @@ class Folder:
             sidecar = backing.read(descriptor, 2 * NAME_MAX, 0)
         finally:
             backing.close(descriptor)
-        if _digest(sidecar) != digest:
+        if _digest(sidecar) != digest or len(sidecar) <= NAME_MAX:
             raise NameInvalid(f"the file {LONG_NAME + digest!r} was changed in the store")
         return sidecar
 

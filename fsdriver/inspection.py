@@ -2,11 +2,11 @@
 
 import os
 import stat
+from contextlib import suppress
 from typing import Any
 
-from fsdriver import store
-from fsdriver.errors import Damaged, NotAStore, StoreError
-from fsdriver.filesystem import BACKING_XATTR
+from fsdriver import control, store
+from fsdriver.errors import Damaged, NotAStore, NotPermitted
 from fsdriver.folder import CONTROL_FOLDER
 from fsdriver.format.geometry import HEADER_SIZE, Geometry
 from fsdriver.format.header import ClearHeader
@@ -17,18 +17,21 @@ _NOTE = "read without keys: nothing of this is authenticated"
 def inspect(path: str) -> dict[str, Any]:
     """Facts in the order in which they are to be shown; raises StoreError or Damaged."""
     if os.path.isdir(path):
-        if os.path.lexists(os.path.join(path, CONTROL_FOLDER)):
+        with suppress(FileNotFoundError):
+            os.lstat(os.path.join(path, CONTROL_FOLDER))
             return _store(path)
         raise NotAStore(f"{path} is a folder and no store; `ckfs info` takes a store or a file")
     backing = _backing_file(path)
     try:
         descriptor = os.open(backing, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except PermissionError:
+        raise NotPermitted(f"{backing} cannot be read: permission denied") from None
     except OSError as error:
-        raise StoreError(f"{backing} cannot be read: {error.strerror}") from None
+        raise NotAStore(f"{backing} cannot be read: {error.strerror}") from None
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise StoreError(f"{backing} is no regular file, so it has no header")
+            raise NotAStore(f"{backing} is no regular file, so it has no header")
         raw = os.pread(descriptor, HEADER_SIZE, 0)
     finally:
         os.close(descriptor)
@@ -60,7 +63,7 @@ def _sizes(clear: ClearHeader, length: int) -> dict[str, Any]:
 def _backing_file(path: str) -> str:
     """A file of a mount says itself where its ciphertext is."""
     try:
-        return os.fsdecode(os.getxattr(path, BACKING_XATTR))
+        return os.fsdecode(os.getxattr(path, control.BACKING))
     except OSError:
         return path
 

@@ -1,9 +1,10 @@
 """Builds one mount and runs it: keys, tree, transport, and the trio tasks that look after them.
 
-The only room that knows all the others. Tasks: the transport's loop, which answers requests; a
-renewal of leases, whose waiting is done on a worker thread; a watcher of signals.
+The only room that knows all the others. Tasks: the transport's loop, which answers requests; the
+watch over leases (keywatch.py); a watcher of signals.
 """
 
+import io
 import os
 import signal
 import time
@@ -11,28 +12,29 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, TextIO
 
 import structlog
 import trio
 
 from fsdriver import hardening, logs, mountpoints, store
 from fsdriver.backing import Backing
+from fsdriver.control import Control
 from fsdriver.errors import CkfsError, MountRefused, StoreError
 from fsdriver.filesystem import Filesystem
 from fsdriver.format.header import FORMAT_VERSION
+from fsdriver.keywatch import KeyWatch
 from fsdriver.mountoptions import MountOptions
 from fsdriver.refusals import UNEXPECTED, exit_code_of
+from fsdriver.sessionbook import SessionBook
 from fsdriver.sites import Sites
 from fsdriver.storelock import StoreLock
 from fsdriver.transport.pyfuse3 import Pyfuse3Transport
 from fsdriver.tree import Tree
+from keyhierarchy import statedir
 from keyhierarchy.hierarchy import Hierarchy
 
 _log = structlog.get_logger("ckfs")
-
-_RENEWALS_PER_LEASE: Final = 4
-_EXPIRY_SECONDS: Final = 1.0
 
 
 @dataclass(slots=True)
@@ -52,7 +54,7 @@ class Mount:
         self.request = request
         self.document = store.load(request.store)
         mountpoints.check(request.store, request.mountpoint)
-        mountpoints.check_fuse()
+        mountpoints.check_fuse(allow_other="allow_other" in request.options.kernel)
         hardening.harden()
         self._since = datetime.now(UTC)
         self._undo = ExitStack()
@@ -62,7 +64,10 @@ class Mount:
 
     def _build(self, undo: ExitStack) -> None:
         request, options = self.request, self.request.options
-        lock = StoreLock(request.store, request.mountpoint, read_only=options.read_only)
+        host_folder = statedir.store_folder(
+            request.state_dir, bytes.fromhex(self.document.store_id)
+        )
+        lock = StoreLock(request.store, host_folder, read_only=options.read_only)
         undo.callback(lock.release)
         self.hierarchy = Hierarchy.open(
             store.control_folder(request.store),
@@ -73,6 +78,11 @@ class Mount:
         self.sites = Sites(self.hierarchy)
         root_site = bytes.fromhex(self.document.site_id)
         self.document.check(self.hierarchy.lease(root_site).metadata_key)
+        lock.note(request.mountpoint)
+        book = SessionBook(host_folder)
+        session = book.begin(read_only=options.read_only, accepts_all=options.recover)
+        if not options.read_only:
+            undo.callback(book.end, session)
         if self.hierarchy.first_sight:
             _log.warning("first sight", store=request.store, reason="this host trusts it from now")
         backing = Backing()
@@ -83,16 +93,21 @@ class Mount:
             chunk_size=self.document.chunk_size,
             plaintext_names=self.document.names == "plaintext",
             folders_open=hardening.folders_open(),
+            session=session,
             owner=(options.uid, options.gid),
         )
-        self.filesystem = Filesystem(
-            tree, read_only=options.read_only, status=self.status, store=request.store
+        self.filesystem = Filesystem(tree, read_only=options.read_only)
+        self.filesystem.control = Control(
+            self.filesystem, request.store, self.status, self.site_status
         )
         undo.callback(self.filesystem.close)
         self.transport = Pyfuse3Transport(
             self.filesystem,
             entry_timeout=options.entry_timeout,
             attr_timeout=options.attr_timeout,
+        )
+        self._watch = KeyWatch(
+            self.hierarchy, self.sites, self.filesystem, self.transport.drop_caches
         )
         fuse_options = {*options.kernel, "subtype=ckfs", f"fsname={_escaped(request.store)}"}
         try:
@@ -109,11 +124,14 @@ class Mount:
         with self._undo:
             trio.run(self._run, ready)
 
+    def close(self) -> None:
+        """Undo a mount that is not to be served."""
+        self._undo.close()
+
     async def _run(self, ready: Callable[[], None]) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_signals)
-            nursery.start_soon(self._renew)
-            nursery.start_soon(self._expire)
+            nursery.start_soon(self._watch.run)
             ready()
             await self.transport.serve()
             nursery.cancel_scope.cancel()
@@ -137,23 +155,8 @@ class Mount:
             return False
         return True
 
-    async def _renew(self) -> None:
-        """Ahead of time, off the loop: no request ever waits for a root key."""
-        while True:
-            await trio.sleep(self.hierarchy.lease_seconds / _RENEWALS_PER_LEASE)
-            for error in await trio.to_thread.run_sync(self.hierarchy.renew_all):
-                _log.error("lease not renewed", kind=type(error).__name__, reason=str(error))
-
-    async def _expire(self) -> None:
-        """A renewal may hang on its root key; what has run out ends all the same."""
-        while True:
-            await trio.sleep(_EXPIRY_SECONDS)
-            for lease in self.hierarchy.expire():
-                _log.error("lease ran out", site=lease.site_id.hex())
-
     def status(self) -> dict[str, Any]:
         """For `ckfs status`."""
-        now = time.monotonic()
         return {
             "store": os.path.abspath(self.request.store),
             "mountpoint": os.path.abspath(self.request.mountpoint),
@@ -165,16 +168,20 @@ class Mount:
             "chunk_size": self.document.chunk_size,
             "read_only": self.request.options.read_only,
             **self.filesystem.counts(),
-            "sites": [
-                {
-                    "site_id": lease.site_id.hex(),
-                    "policy_id": lease.policy_id,
-                    "site_key_generation": lease.generation,
-                    "lease_valid": lease.valid,
-                    "lease_seconds_left": max(0, round(lease.deadline - now)),
-                }
-                for lease in self.sites.leases()
-            ],
+            "state_dir": self.request.state_dir,
+            "sites": [self.site_status(lease.site_id) for lease in self.sites.leases()],
+        }
+
+    def site_status(self, site_id: bytes) -> dict[str, Any]:
+        """For `ckfs site show`: what the lease says, which is in memory."""
+        lease = self.sites.lease(site_id)
+        left = lease.deadline - time.monotonic()
+        return {
+            "site_id": site_id.hex(),
+            "policy_id": lease.policy_id,
+            "site_key_generation": lease.generation,
+            "lease_valid": lease.valid,
+            "lease_seconds_left": max(0, round(left)),
         }
 
 
@@ -211,27 +218,47 @@ def in_background(request: MountRequest, log_place: str) -> int:
     try:
         os.close(reading)
         os.setsid()
-        logs.configure(logs.open_file(log_place))
-        code = _child(request, writing)
+        code = _child(request, writing, log_place)
     except Exception as error:  # noqa: BLE001 there is nobody above to raise to
         _log.error("driver failed", exc_info=error)
     finally:
         os._exit(code)
 
 
-def _child(request: MountRequest, writing: int) -> int:
+def _open_log(place: str) -> TextIO:
+    try:
+        return logs.open_file(place)
+    except OSError as error:
+        raise StoreError(
+            f"the log {place} cannot be opened: {error.strerror}; name another with --log-file"
+        ) from None
+
+
+def _child(request: MountRequest, writing: int, log_place: str) -> int:
     def say(text: str) -> None:
         os.write(writing, text.encode())
         os.close(writing)
 
+    # Until the mount stands, its log has no place: a refused mount leaves nothing behind, and on
+    # a host that sees the store for the first time the folder for it is not there yet.
+    early = io.StringIO()
+    logs.configure(early)
+    mount = None
     try:
         mount = Mount(request)
+        log = _open_log(log_place)
     except Exception as error:  # noqa: BLE001 told to the parent, which is whom the user watches
+        if mount is not None:
+            mount.close()
         code = exit_code_of(error)
-        if code == UNEXPECTED:
-            _log.error("mount failed", exc_info=error)
-        say(f"{code}:{error}")
+        if code == UNEXPECTED and not isinstance(error, StoreError):
+            with suppress(StoreError):
+                logs.configure(_open_log(log_place))
+                _log.error("mount failed", exc_info=error)
+        say(f"{code}:{str(error) or type(error).__name__}")
         return code
+    log.write(early.getvalue())
+    logs.configure(log)
     os.chdir("/")
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):

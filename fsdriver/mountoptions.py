@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Final
 
-from fsdriver.errors import MountRefused
+from fsdriver.errors import WrongArguments
 
 _KERNEL: Final = frozenset(
     [
@@ -41,6 +41,8 @@ class MountOptions:
     """What `-o a,b=c` came to."""
 
     read_only: bool = False
+    recover: bool = False
+    """Accept what a driver on another host left unsealed."""
     kernel: set[str] = field(default_factory=lambda: {"default_permissions"})
     uid: int | None = None
     gid: int | None = None
@@ -49,30 +51,47 @@ class MountOptions:
 
 
 def parse(texts: list[str]) -> MountOptions:
-    """Raises MountRefused for an option that there is not, or a value that it does not take."""
+    """Raises WrongArguments for an option that there is not, or a value that it does not take."""
     options = MountOptions()
     for option in (one for text in texts for one in text.split(",") if one):
-        name, _equals, value = option.partition("=")
+        name, equals, value = option.partition("=")
         try:
             if name in _IGNORED or name.startswith("x-"):
                 continue
-            if name in _KERNEL and not value:
+            if name in _KERNEL and not equals:
                 options.kernel.add(name)
+            elif option == "recover":
+                options.recover = True
             elif name == "uid":
-                options.uid = int(value)
+                options.uid = _whole(value)
             elif name == "gid":
-                options.gid = int(value)
+                options.gid = _whole(value)
             elif name == "entry_timeout":
-                options.entry_timeout = float(value)
+                options.entry_timeout = _seconds(value)
             elif name == "attr_timeout":
-                options.attr_timeout = float(value)
+                options.attr_timeout = _seconds(value)
             else:
-                raise MountRefused(
+                raise WrongArguments(
                     f"there is no mount option {option!r}; `ckfs mount --help` lists them"
                 )
         except ValueError:
-            raise MountRefused(f"the mount option {name} does not take {value!r}") from None
+            raise WrongArguments(f"the mount option {name} does not take {value!r}") from None
     options.read_only = "ro" in options.kernel
     if "atime" in options.kernel:
         options.kernel.discard("atime")
     return options
+
+
+def _whole(text: str) -> int:
+    """A user's or group's number; the largest one means "none" to the system."""
+    number = int(text)
+    if not 0 <= number < (1 << 32) - 1:
+        raise ValueError(text)
+    return number
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds <= 1e9:  # noqa: PLR2004 thirty years; also keeps nan out
+        raise ValueError(text)
+    return seconds

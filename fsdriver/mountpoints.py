@@ -5,13 +5,16 @@ import errno
 import os
 import re
 import shutil
+import stat
 import subprocess
 import time
 from typing import Final, NamedTuple
 
-from fsdriver.errors import MountRefused
+from fsdriver.errors import MountRefused, NotPermitted
 
 FSTYPE: Final = "fuse.ckfs"
+_DEVICE: Final = "/dev/fuse"
+_CONFIG: Final = "/etc/fuse.conf"
 _MNT_DETACH: Final = 2
 
 
@@ -49,12 +52,6 @@ class StillUsed(MountRefused):
     exit_code = 24
 
 
-class NotPermitted(MountRefused):
-    """The system says no to this user."""
-
-    exit_code = 16
-
-
 class Mounted(NamedTuple):
     """One ckfs mount of this machine."""
 
@@ -65,6 +62,9 @@ class Mounted(NamedTuple):
 
 def check(store: str, mountpoint: str) -> None:
     """Raises a MountRefused that says what is wrong with the mount point, and what to do."""
+    here = [one for one in mounted() if one.mountpoint == os.path.realpath(mountpoint)]
+    if here:
+        raise _taken(here[0])
     if not os.path.isdir(mountpoint):
         raise _NotThere(
             f"{mountpoint} is no folder to mount on; make it with `mkdir -p {mountpoint}`"
@@ -88,14 +88,52 @@ def check(store: str, mountpoint: str) -> None:
         raise _NotEmpty(f"{mountpoint} is not empty; mount on an empty folder")
 
 
-def check_fuse() -> None:
-    """Raises NoFuse when a mount cannot work on this machine."""
-    if not os.path.exists("/dev/fuse"):
-        raise NoFuse("there is no /dev/fuse: load the kernel's module with `modprobe fuse`")
-    if os.geteuid() != 0 and shutil.which("fusermount3") is None:
+def _taken(here: Mounted) -> MountRefused:
+    """Its root may be empty, but what is mounted over it could be taken for it."""
+    try:
+        os.listdir(here.mountpoint)
+    except OSError as error:
+        if error.errno == errno.ENOTCONN:
+            return _NotThere(
+                f"the driver of the mount at {here.mountpoint} has died; take that mount away "
+                f"with `ckfs umount {here.mountpoint}` first"
+            )
+    return _NotEmpty(
+        f"{here.store} is mounted at {here.mountpoint} already; mount elsewhere, or unmount it "
+        f"with `ckfs umount {here.mountpoint}`"
+    )
+
+
+def check_fuse(*, allow_other: bool = False) -> None:
+    """Raises NoFuse or NotPermitted when a mount cannot work on this machine or for this user."""
+    try:
+        is_device = stat.S_ISCHR(os.stat(_DEVICE).st_mode)
+    except OSError:
+        raise NoFuse(
+            f"there is no {_DEVICE}: load the kernel's module with `modprobe fuse`"
+        ) from None
+    if not is_device:
+        raise NoFuse(f"{_DEVICE} is no device; make it with `mknod {_DEVICE} c 10 229`")
+    if os.geteuid() == 0:
+        return
+    if shutil.which("fusermount3") is None:
         raise NoFuse(
             "there is no fusermount3, which mounts for an ordinary user: install the package fuse3"
         )
+    if not os.access(_DEVICE, os.R_OK | os.W_OK):
+        raise NoFuse(f"{_DEVICE} is not for this user; an administrator can `chmod 666 {_DEVICE}`")
+    if allow_other and not _others_allowed():
+        raise NotPermitted(
+            f"allow_other is root's alone here: permission comes with user_allow_other in {_CONFIG}"
+        )
+
+
+def _others_allowed() -> bool:
+    try:
+        with open(_CONFIG, encoding="utf-8", errors="replace") as lines:
+            return any(line.strip() == "user_allow_other" for line in lines)
+    except OSError:
+        return False
 
 
 def mounted() -> list[Mounted]:

@@ -16,6 +16,7 @@ from fsdriver.folder import (
     TEMPORARY,
     BackingName,
     Folder,
+    Site,
     create_record,
     kind_of,
     temporary_name,
@@ -59,6 +60,7 @@ class Namespace:
                     backing,
                     descriptor,
                     folder.site.lease,
+                    self._tree.session,
                     self._tree.geometry.chunk_size,
                     (known.binding,),
                 )
@@ -93,10 +95,10 @@ class Namespace:
     def make_symlink(
         self, parent: Inode, name: bytes, target: bytes, caller: Caller
     ) -> tuple[Inode, os.stat_result]:
-        """ENAMETOOLONG for a target whose ciphertext no symlink can hold (3,053 bytes)."""
+        """ENAMETOOLONG for a target whose ciphertext no symlink can hold (over 3,021 bytes)."""
 
         def make(folder: Folder, known: BackingName) -> None:
-            text = folder.site.names.encrypt_target(target, known.binding)
+            text = folder.site.names.encrypt_target(target, (known.binding,))
             if len(text) > SYMLINK_TEXT_MAX:
                 raise refuse(errno.ENAMETOOLONG)
             self._backing.make_symlink(folder.descriptor, known.text, text)
@@ -128,8 +130,13 @@ class Namespace:
         name: bytes,
         mode: int,
         caller: Caller,
+        *,
+        site: Site | None = None,
     ) -> tuple[Inode, os.stat_result]:
-        """A new folder; it gets its name once its record lies in it."""
+        """A new folder; it gets its name once its record lies in it.
+
+        With `site`, the folder where that site begins: everything below belongs to it.
+        """
         folder, backing = self._tree.folder(parent), self._backing
         known = folder.backing_name(name)
         with suppress(FileNotFoundError):
@@ -139,8 +146,10 @@ class Namespace:
         backing.make_directory(folder.descriptor, temporary, mode | 0o700)
         descriptor = backing.open_directory(folder.descriptor, temporary)
         try:
-            record = DirectoryRecord(os.urandom(16), folder.site.lease.site_id, 1, (known.binding,))
-            create_record(backing, descriptor, record, folder.site)
+            home = site or folder.site
+            directory_id = site.lease.root_directory_id if site else os.urandom(16)
+            record = DirectoryRecord(directory_id, home.lease.site_id, 1, (known.binding,))
+            create_record(backing, descriptor, record, home)
             status = backing.stat_open(descriptor)
             wanted = stat.S_IMODE(mode) | (status.st_mode & stat.S_ISGID)
             if os.geteuid() == 0 and caller != (0, 0):

@@ -9,6 +9,7 @@
      13  a root key is missing                22  no FUSE on this machine, or for this user
      14  a root key does not answer           23  not mounted
      15  a root key says no                   24  the mount is in use
+                                              25  a new store's folder is not empty
                                               30  not in the store's present state
 
 10 to 17 and 30 mean the same for `ckfs-keys`.

@@ -5,7 +5,6 @@ are set up once, when the first folder of it is opened.
 """
 
 from fsdriver.folder import Site
-from fsdriver.format.names import NameCipher
 from keyhierarchy.hierarchy import Hierarchy, SiteLease
 
 
@@ -15,16 +14,24 @@ class Sites:
     def __init__(self, hierarchy: Hierarchy) -> None:
         self._hierarchy = hierarchy
         self._sites: dict[bytes, Site] = {}
-        self._leases: list[SiteLease] = []
+        self._leases: dict[bytes, SiteLease] = {}
 
     def __call__(self, site_id: bytes) -> Site:
         site = self._sites.get(site_id)
         if site is None:
             lease = self._hierarchy.lease(site_id)
-            site = self._sites[site_id] = Site(lease, NameCipher(lease.metadata_key))
-            self._leases.append(lease)
+            site = self._sites[site_id] = Site(lease)
+            self._leases[site_id] = lease
         return site
 
     def leases(self) -> list[SiteLease]:
         """Of every site that was used."""
-        return list(self._leases)
+        return list(self._leases.values())
+
+    def lease(self, site_id: bytes) -> SiteLease:
+        """Of a site that was used."""
+        return self._leases[site_id]
+
+    def lock(self, site_id: bytes) -> None:
+        """Drop what was derived from the keys of a site whose lease ended."""
+        self._sites[site_id].lock()

@@ -6,6 +6,7 @@ mount; before that its fields are only believed enough to find that key (FORMAT.
 """
 
 import os
+import shutil
 from hmac import compare_digest
 from typing import Final, Literal
 
@@ -14,7 +15,14 @@ from cryptography.hazmat.primitives import hashes, hmac
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from fsdriver.backing import Backing
-from fsdriver.errors import NotAStore, StoreDamaged, StoreError, StoreTooNew
+from fsdriver.errors import (
+    NotAStore,
+    NotPermitted,
+    StoreDamaged,
+    StoreError,
+    StoreTooNew,
+    WrongArguments,
+)
 from fsdriver.folder import CONTROL_FOLDER, create_record
 from fsdriver.format import directory
 from fsdriver.format.directory import DirectoryRecord
@@ -24,7 +32,14 @@ from fsdriver.sites import Sites
 from keyhierarchy.hierarchy import Hierarchy, create_store_keys
 
 DOCUMENT: Final = "store.json"
+_ID_SIZE: Final = 16
 DEFAULT_CHUNK_SIZE: Final = 65536
+
+
+class FolderTaken(StoreError):
+    """A new store needs a folder of its own."""
+
+    exit_code = 25
 
 
 class StoreDocument(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -71,6 +86,10 @@ def load(store: str) -> StoreDocument:
             f"{store} is no ckfs store: it has no {CONTROL_FOLDER}/{DOCUMENT}; make one with "
             f"`ckfs init {store}`"
         ) from None
+    except PermissionError:
+        raise NotPermitted(
+            f"{place} may not be read by this account (permission denied); run as the store's owner"
+        ) from None
     except OSError as error:
         raise NotAStore(f"{place} cannot be read: {error.strerror}") from None
     try:
@@ -81,10 +100,10 @@ def load(store: str) -> StoreDocument:
                 f"{READER_VERSION}: use a newer ckfs"
             )
         document = msgspec.json.decode(raw, type=StoreDocument)
-        if document.chunk_size not in CHUNK_SIZES or len(bytes.fromhex(document.store_id)) != 16:
+        ids = [bytes.fromhex(text) for text in (document.store_id, document.site_id)]
+        if document.chunk_size not in CHUNK_SIZES or {len(one) for one in ids} != {_ID_SIZE}:
             raise ValueError("chunk size or store id is not one that ckfs writes")
-        bytes.fromhex(document.site_id)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise StoreDamaged(
             f"{place} is damaged ({error}); restore it from a backup of the store"
         ) from None
@@ -108,17 +127,29 @@ def create(
     The document is written last: a store that was not made to the end is no store.
     """
     if chunk_size not in CHUNK_SIZES:
-        raise StoreError(f"{chunk_size} is no chunk size; take a power of two from 4096 to 1048576")
+        raise WrongArguments(
+            f"{chunk_size} is no chunk size; take a power of two from 4096 to 1048576"
+        )
+    control = control_folder(store)
+    is_new = not os.path.lexists(store)
     try:
         os.makedirs(store, mode=0o700, exist_ok=True)
+        if os.path.lexists(os.path.join(control, DOCUMENT)):
+            raise FolderTaken(f"{store} is a store already; `ckfs info {store}` says which")
         if os.listdir(store):
-            raise StoreError(f"{store} is not empty; give `ckfs init` a new or an empty folder")
-        control = control_folder(store)
+            raise FolderTaken(f"{store} is not empty; give `ckfs init` a new or an empty folder")
         os.mkdir(control, 0o700)
+    except PermissionError:
+        raise NotPermitted(f"{store} cannot be made a store: permission denied") from None
     except OSError as error:
-        raise StoreError(f"{store} cannot be made a store: {error.strerror}") from None
-    store_id, root_id = os.urandom(16), os.urandom(16)
-    site_id = create_store_keys(control, state_dir, store_id, root_id)
+        raise FolderTaken(f"{store} cannot be made a store: {error.strerror}") from None
+    store_id, root_id = os.urandom(_ID_SIZE), os.urandom(_ID_SIZE)
+    try:
+        site_id = create_store_keys(control, state_dir, store_id, root_id)
+    except BaseException:
+        # Nothing can have been encrypted yet, and the next `ckfs init` wants an empty folder.
+        shutil.rmtree(store if is_new else control)
+        raise
     hierarchy = Hierarchy.open(control, state_dir, store_id)
     try:
         site = Sites(hierarchy)(site_id)

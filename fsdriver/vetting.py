@@ -42,15 +42,13 @@ class ChunkVetting:
         """
         if self._vetted:
             return
-        if self._seen is None:
-            self._start()
-        assert self._seen is not None
+        seen = self._start() if self._seen is None else self._seen
         end = first + len(nonces) // NONCE_SIZE
-        for low, high, known in list(self._seen.segments(first, end)):
+        for low, high, known in list(seen.segments(first, end)):
             if not known:
                 part = nonces[(low - first) * NONCE_SIZE : (high - first) * NONCE_SIZE]
                 self._seen_set ^= self._file.chunk_set.digest(low, part)
-                self._seen.add(low, high)
+                seen.add(low, high)
                 self._unseen -= high - low
         if not self._unseen:
             self._seen = None
@@ -58,13 +56,14 @@ class ChunkVetting:
             self._vetted = not self._condemned
             self.admit()
 
-    def _start(self) -> None:
+    def _start(self) -> ExtentMap:
         file = self._file
         # Runs, not a flag for each chunk: a file may be one huge hole.
-        self._seen = ExtentMap()
+        self._seen = seen = ExtentMap()
         self._seen_set = 0
         self._unseen = (
             file.geometry.chunk_count(file.state.size)
             if file.extents is None
             else sum(end - first for first, end in file.extents.runs())
         )
+        return seen

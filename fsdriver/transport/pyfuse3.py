@@ -7,16 +7,18 @@ read buffer valid and the requests in order.
 """
 
 import functools
+import os
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pyfuse3
 import trio
 
+from fsdriver.attributes import Attributes
 from fsdriver.changes import Changes
 from fsdriver.filesystem import Filesystem
 from fsdriver.namespace import Caller
-from fsdriver.tree import Attributes
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -263,7 +265,7 @@ class Operations(pyfuse3.Operations):
     async def setxattr(
         self, number: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext
     ) -> None:
-        self.filesystem.setxattr(number, name, value)
+        self.filesystem.setxattr(number, name, value, _caller(ctx))
 
     @_answering
     async def listxattr(self, number: int, ctx: pyfuse3.RequestContext) -> list[bytes]:
@@ -278,6 +280,15 @@ def _caller(ctx: pyfuse3.RequestContext) -> Caller:
     return Caller(ctx.uid, ctx.gid)
 
 
+class _Option(str):
+    """pyfuse3 asks for the ASCII of an option; the store's path in one need not be ASCII."""
+
+    __slots__ = ()
+
+    def encode(self, _encoding: str = "", _errors: str = "") -> bytes:
+        return os.fsencode(str(self))
+
+
 class Pyfuse3Transport:
     """One mount served by pyfuse3. `open` mounts, `serve` answers until unmounted, `close`."""
 
@@ -290,11 +301,23 @@ class Pyfuse3Transport:
 
     def open(self, mountpoint: str, options: set[str]) -> None:
         """Mount; raises RuntimeError or OSError when the system refuses."""
-        pyfuse3.init(self._operations, mountpoint, options)
+        pyfuse3.init(self._operations, mountpoint, {_Option(option) for option in options})
 
     async def serve(self) -> None:
         """Until the mount is gone or `stop` is called."""
         await pyfuse3.main()
+
+    def drop_caches(self, known: Sequence[tuple[int, int, bytes]]) -> None:
+        """Make the kernel ask again: pages, attributes and names. On a worker thread only.
+
+        It waits for pages that the loop may just be filling, so a handler must never call it.
+        """
+        for number, parent, name in known:
+            with suppress(OSError):
+                pyfuse3.invalidate_inode(number, attr_only=False)
+            if parent:
+                with suppress(OSError):
+                    pyfuse3.invalidate_entry_async(parent, name, ignore_enoent=True)
 
     def stop(self) -> None:
         """End `serve` from a task of the same loop."""

@@ -68,7 +68,7 @@ class Exchange:
 
     @property
     def resource(self) -> str:
-        """The audience of tokens: the vault's domain with the client's port, as 3.2 needs it."""
+        """The audience of tokens: domain and port by which the client checks the challenge."""
         _, port = split_host(self.host)
         domain = self.site.installation.domain_of(self.ring.properties.kind)
         return f"https://{domain}{port}"

@@ -1,7 +1,4 @@
-
 import pytest
-
-
 from driver import Driver
 
 

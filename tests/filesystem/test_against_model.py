@@ -8,15 +8,15 @@ import tempfile
 import hypothesis.strategies as st
 import pytest
 from driver import CALLER, Driver
-from fsdriver.backing import RENAME_EXCHANGE, RENAME_NOREPLACE
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from fsdriver.backing import RENAME_EXCHANGE, RENAME_NOREPLACE
+from fsdriver.changes import Changes
+
 NAMES = st.sampled_from(["a", "b", "ö" * 40, "n" * 200])
 FOLDERS = st.sampled_from(["", "a", "b", "a/b", "ö" * 40, "n" * 200])
-OFFSETS = st.one_of(
-    st.integers(0, 30_000), st.sampled_from([0, 1, 4095, 4096, 4097, 8192, 40_960])
-)
+OFFSETS = st.one_of(st.integers(0, 30_000), st.sampled_from([0, 1, 4095, 4096, 4097, 8192, 40_960]))
 LENGTHS = st.one_of(st.integers(1, 20_000), st.sampled_from([1, 4096, 8192]))
 SIZES = st.one_of(OFFSETS, st.just(1 << 20))
 
@@ -107,7 +107,7 @@ class Machine(RuleBasedStateMachine):
             expected, code = None, refused.code
         if code is None:
             return expected, in_driver()
-        with pytest.raises(OSError) as caught:
+        with pytest.raises(OSError) as caught:  # noqa: PT011 its errno is compared below
             in_driver()
         assert caught.value.errno == code
         return None, None
@@ -170,8 +170,6 @@ class Machine(RuleBasedStateMachine):
         found = self.existing(path, name)
         if not found:
             return
-        from fsdriver.changes import Changes
-
         file, number = found
         assert self.driver.fs.setattr(number, Changes(size=size)).size == size
         del file.content[size:]
@@ -326,7 +324,7 @@ class Machine(RuleBasedStateMachine):
         if isinstance(node, Symlink):
             return
         number = self.driver.fs.lookup(self.numbers(path), name.encode()).number
-        self.driver.fs.setxattr(number, attribute, value)
+        self.driver.fs.setxattr(number, attribute, value, CALLER)
         node.xattrs[attribute] = value
 
     @rule(path=FOLDERS, name=NAMES, data=st.binary(min_size=1, max_size=9000))

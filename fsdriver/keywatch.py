@@ -1,0 +1,74 @@
+"""The tasks that keep a mount's leases, and act when one ends or comes back.
+
+They run beside the transport on its loop; whatever may wait, for a root key or for the kernel, is
+done on a worker thread, so that no request ever waits for a key. The data path only looks at the
+lease's flag, which the key hierarchy turns.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import structlog
+import trio
+
+from fsdriver.filesystem import Filesystem
+from fsdriver.sites import Sites
+from keyhierarchy.hierarchy import Hierarchy
+
+_log = structlog.get_logger("ckfs")
+
+_LOOK_SECONDS: Final = 1.0
+_RENEWALS_PER_LEASE: Final = 4
+
+Known = Sequence[tuple[int, int, bytes]]
+
+
+class KeyWatch:
+    """Of one mount. `drop_caches` is the transport's, and is called on a worker thread."""
+
+    def __init__(
+        self,
+        hierarchy: Hierarchy,
+        sites: Sites,
+        filesystem: Filesystem,
+        drop_caches: Callable[[Known], None],
+    ) -> None:
+        self._hierarchy = hierarchy
+        self._sites = sites
+        self._filesystem = filesystem
+        self._drop_caches = drop_caches
+        self._locked: set[bytes] = set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._renew)
+            nursery.start_soon(self._look)
+
+    async def _renew(self) -> None:
+        """Ahead of time."""
+        while True:
+            await trio.sleep(self._hierarchy.lease_seconds / _RENEWALS_PER_LEASE)
+            for error in await trio.to_thread.run_sync(self._hierarchy.renew_all):
+                _log.error("lease not renewed", kind=type(error).__name__, reason=str(error))
+
+    async def _look(self) -> None:
+        """A renewal may hang on its root key; what has run out ends all the same."""
+        while True:
+            await trio.sleep(_LOOK_SECONDS)
+            self._hierarchy.expire()
+            for lease in self._sites.leases():
+                if lease.valid:
+                    if lease.site_id in self._locked:
+                        self._locked.discard(lease.site_id)
+                        _log.info("site unlocked", site=lease.site_id.hex())
+                elif lease.site_id not in self._locked:
+                    await self._lock(lease.site_id)
+
+    async def _lock(self, site_id: bytes) -> None:
+        """Every operation is refused from here on; then the kernel loses what it has cached."""
+        self._locked.add(site_id)
+        self._sites.lock(site_id)
+        known = self._filesystem.lock_site(site_id)
+        await trio.to_thread.run_sync(self._drop_caches, known)
+        _log.error("site locked", site=site_id.hex(), dropped=len(known))

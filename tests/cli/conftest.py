@@ -1,0 +1,44 @@
+"""Stores for the command line to refuse, in a folder that every user can reach."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.mounted.driving import Driven
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.path.exists("/dev/fuse") and os.geteuid() == 0:
+        return
+    for item in items:
+        if item.get_closest_marker("mounted"):
+            item.add_marker(pytest.mark.skip(reason="needs /dev/fuse, and root for several users"))
+
+
+@pytest.fixture
+def unmade() -> Iterator[Driven]:
+    """No store yet."""
+    folder = Path(tempfile.mkdtemp(prefix="ckfs-cli-"))
+    folder.chmod(0o755)
+    driven = Driven(folder / "host", folder / "backing")
+    driven.backing.mkdir()
+    yield driven
+    left = driven.end()
+    shutil.rmtree(folder)
+    if left:
+        pytest.fail("; ".join(left), pytrace=False)
+
+
+@pytest.fixture
+def made(unmade: Driven) -> Driven:
+    """A store, not mounted."""
+    return unmade.init()

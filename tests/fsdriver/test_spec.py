@@ -1,0 +1,155 @@
+"""FORMAT.md against the code: the numbers that both of them say."""
+
+import json
+import pathlib
+import re
+
+from fsdriver.format import directory, header
+from fsdriver.format.directory import DirectoryRecord
+from fsdriver.format.extents import ExtentMap
+from fsdriver.format.geometry import Geometry
+from fsdriver.format.header import ClearHeader, ExtentPage, SealedState
+from tests.fsdriver import test_tampering
+
+ROOT = pathlib.Path(__file__).parents[2]
+SPEC = (ROOT / "fsdriver" / "FORMAT.md").read_text()
+
+
+def section(title: str) -> str:
+    """The text of one section, up to the next heading of any level."""
+    found = re.search(
+        rf"^##+ {re.escape(title)}.*?\n(.*?)(?=^##+ |\Z)", SPEC, re.MULTILINE | re.DOTALL
+    )
+    assert found, f"FORMAT.md has no section {title}"
+    return found[1]
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of every table row but the headings and rules."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [row for row in cells if row[0] and not set(row[0]) <= {"-", " "}]
+
+
+def layout(text: str) -> list[tuple[int, int]]:
+    return [
+        (int(row[0]), int(row[1])) for row in rows(text) if row[0].isdigit() and row[1].isdigit()
+    ]
+
+
+def test_the_tables_have_no_gaps_and_the_sizes_of_the_code():
+    for title, size in (
+        ("3.1", header.CLEAR_SIZE),
+        ("3.2", header.SEALED_SIZE),
+        ("6.3", 36),
+    ):
+        table = layout(section(title))
+        at = 0
+        for offset, length in table:
+            assert offset == at, f"section {title} has a gap before {offset}"
+            at += length
+        assert at == size
+    clear, plaintext = layout(section("8."))[:8], layout(section("8."))[8:]
+    assert sum(length for _offset, length in clear) == directory.RECORD_SIZE == 104
+    assert sum(length for _offset, length in plaintext) == 48
+
+
+def test_every_field_of_the_sealed_part_is_where_the_table_has_it():
+    """A state with one field set differs from an empty one inside that field and the flags."""
+    fields = {
+        row[2]: range(int(row[0]), int(row[0]) + int(row[1]))
+        for row in rows(section("3.2"))
+        if len(row) == 4 and row[0].isdigit()
+    }
+    page = (ExtentPage(1, bytes(24), 1),)
+    states = {
+        ("size",): SealedState(size=(1 << 64) - 1),
+        ("generation",): SealedState(generation=(1 << 64) - 1),
+        ("flags",): SealedState(dirty=True, unbound=True),
+        ("bindings", "names"): SealedState(bindings=(b"\xff" * 16,) * 4),
+        ("chunk set",): SealedState(chunk_set=(1 << 128) - 1),
+        ("content digest", "flags"): SealedState(content_digest=b"\xff" * 32),
+        ("map", "map length", "flags"): SealedState(extents=b"\xff" * 232),
+        ("pages", "map", "flags"): SealedState(extent_pages=page),
+    }
+    empty = SealedState().pack()
+    for names, state in states.items():
+        packed = state.pack()
+        changed = {at for at in range(len(packed)) if packed[at] != empty[at]}
+        allowed = {at for name in names for at in fields[name]}
+        assert changed
+        assert changed <= allowed, names
+
+
+def test_the_worked_totals():
+    geometry = Geometry(65536)
+    totals = {"1 GiB": 1 << 30}
+    tested = 0
+    for row in rows(section("11."))[1:]:
+        size = totals.get(row[0]) or int(row[0])
+        assert geometry.chunk_count(size) == int(row[1])
+        assert geometry.ciphertext_size(size) == int(row[2])
+        tested += 1
+    assert tested == 6
+    assert geometry.ciphertext_size(1048581) == 1049773
+    assert geometry.record_offset(16) == 1049728
+    extents = ExtentMap([0, 1, 16, 17])
+    assert "`00 01 0f 01`" in section("11.")
+    assert extents.pack().hex(" ") == "00 01 0f 01"
+
+
+def test_the_limits():
+    numbers = section("15.")
+    for chunk_size, size, length in (
+        (65536, 9217745971198526175, (1 << 63) - 1),
+        (65536, 17581455171168, (1 << 44) - 4096),
+    ):
+        geometry = Geometry(chunk_size)
+        assert str(size) in numbers
+        assert geometry.ciphertext_size(size) <= length < geometry.ciphertext_size(size + 1)
+    assert header.MAP_SIZE // 2 == 116
+    assert header.MAP_PAGES * 65536 // 2 == 196608
+    assert "196608" in numbers
+
+
+def test_the_examples_of_packed_maps():
+    tested = 0
+    for row in rows(section("6.2")):
+        runs = re.findall(r"\[(\d+), (\d+)\)", row[0])
+        if runs:
+            borders = [int(number) for run in runs for number in run]
+            assert ExtentMap(borders).pack().hex(" ") == row[1].strip("`")
+            tested += 1
+    assert tested == 3
+
+
+def test_every_section_that_the_code_names_is_there():
+    named = set()
+    for module in (ROOT / "fsdriver").rglob("*.py"):
+        for numbers in re.findall(r"FORMAT\.md (?:sections? )?([\d, and]+)", module.read_text()):
+            named |= set(re.findall(r"\d+", numbers))
+    assert len(named) >= 10
+    headings = set(re.findall(r"^## (\d+)\. ", SPEC, re.MULTILINE))
+    assert named <= headings
+    assert headings == {str(number) for number in range(1, 19)}
+
+
+def test_attacks_that_are_not_found_are_said_to_be_so():
+    table = rows(section("13."))[1:]
+    missing = [row for row in table if "**not found" in row[2]]
+    assert len(table) == 25
+    assert len(missing) >= 10
+    tests = [name for name in vars(test_tampering) if name.startswith("test_not_found")]
+    assert len(tests) >= 8
+
+
+def test_versions_and_constants():
+    assert header.FORMAT_VERSION == header.READER_VERSION == 1
+    clear = ClearHeader(4096, 1, bytes(16), bytes(16), bytes(48), bytes(32)).pack()
+    assert clear[:8].hex(" ") == "43 4b 46 53 01 01 01 00"
+    assert "`43 4b 46 53`" in section("3.1")
+    assert len(DirectoryRecord._fields) == 4
+    vectors = json.loads((ROOT / "tests" / "vectors" / "format.json").read_text())
+    refusals = {case["error"] for kind in vectors for case in vectors[kind] if "error" in case}
+    assert refusals
+    assert all(name in section("12.") for name in refusals)

@@ -1,0 +1,322 @@
+"""What the store's owner can do to it, and what of that is found: the table of FORMAT.md 13.
+
+Each attack is made between two mounts. One that is not found is written down here too, so that
+the day on which it is found does not pass unnoticed.
+"""
+
+import os
+import pathlib
+import shutil
+
+import pytest
+
+from fsdriver.errors import (
+    ChunkInvalid,
+    ChunkSetMismatch,
+    DirectoryRecordInvalid,
+    HeaderInvalid,
+    NameBindingMismatch,
+    NameInvalid,
+    SizeMismatch,
+)
+from tests.filesystem.driver import CALLER, Driver
+
+SIZE, STRIDE = 4096, 4136
+OLD = b"".join(bytes([number]) * SIZE for number in range(5))[: 4 * SIZE + 100]
+OTHER = OLD[::-1]
+
+
+class Site:
+    """A store with a few files, and its backing files between two mounts."""
+
+    def __init__(self, folder: str) -> None:
+        self.driver = Driver(folder)
+        for name in ("folder", "other folder"):
+            self.driver.mkdir(name)
+        self.driver.write_file("file", OLD)
+        self.driver.write_file("neighbour", OTHER)
+        self.driver.write_file("folder/inner", OTHER)
+        self.driver.fs.symlink(*self.driver.split("link"), b"file", CALLER)
+        self.driver.fs.symlink(*self.driver.split("other link"), b"neighbour", CALLER)
+        names = ("file", "neighbour", "folder", "other folder", "folder/inner", "link")
+        self.places = {name: self.place(name) for name in (*names, "other link")}
+        self.recovered: list[str] = []
+
+    def place(self, path: str) -> pathlib.Path:
+        return pathlib.Path(self.driver.backing_path(path))
+
+    def raw(self, name: str) -> bytearray:
+        return bytearray(self.places[name].read_bytes())
+
+    def put(self, name: str, raw: bytes) -> None:
+        self.places[name].write_bytes(raw)
+
+    def reopen(self) -> None:
+        self.driver.reopen()
+        self.driver.tree.report = lambda _inode, error: self.recovered.append(str(error))
+
+    def read(self, path: str = "file") -> bytes:
+        return self.driver.read_file(path)
+
+    def record(self, name: str, index: int) -> bytes:
+        at = 512 + index * STRIDE
+        return bytes(self.raw(name)[at : at + STRIDE])
+
+    def set_record(self, name: str, index: int, record: bytes) -> None:
+        raw = self.raw(name)
+        raw[512 + index * STRIDE : 512 + (index + 1) * STRIDE] = record
+        self.put(name, raw)
+
+
+@pytest.fixture
+def site(tmp_path):
+    made = Site(str(tmp_path))
+    yield made
+    made.driver.close()
+
+
+def modify(site):
+    raw = site.raw("file")
+    raw[512 + STRIDE + 500] ^= 1
+    site.put("file", raw)
+
+
+def swap_within(site):
+    first, second = site.record("file", 1), site.record("file", 2)
+    site.set_record("file", 1, second)
+    site.set_record("file", 2, first)
+
+
+def swap_across(site):
+    site.set_record("file", 1, site.record("neighbour", 1))
+
+
+def zero(site):
+    site.set_record("file", 1, bytes(STRIDE))
+
+
+def cut_at_a_border(site):
+    site.put("file", site.raw("file")[: 512 + 3 * STRIDE])
+
+
+def cut_to_the_header(site):
+    site.put("file", site.raw("file")[:512])
+
+
+def cut_to_nothing(site):
+    site.put("file", b"")
+
+
+def extend(site):
+    site.put("file", site.raw("file") + bytes(STRIDE))
+
+
+def older_chunk(site):
+    old = site.record("file", 1)
+    site.driver.write_file("file", b"new" * 1000, offset=SIZE)
+    site.set_record("file", 1, old)
+
+
+def other_header(site):
+    site.put("file", site.raw("neighbour")[:512] + site.raw("file")[512:])
+
+
+def older_header(site):
+    old = site.raw("file")[:512]
+    site.driver.write_file("file", b"new" * 1000, offset=SIZE)
+    site.put("file", old + site.raw("file")[512:])
+
+
+def copy_to_another_name(site):
+    shutil.copyfile(site.places["neighbour"], site.places["file"])
+
+
+def swap_names(site):
+    aside = site.places["file"].with_name("aside")
+    site.places["file"].rename(aside)
+    site.places["neighbour"].rename(site.places["file"])
+    aside.rename(site.places["neighbour"])
+
+
+@pytest.mark.parametrize(
+    ("attack", "error"),
+    [
+        (modify, ChunkInvalid),
+        (swap_within, ChunkInvalid),
+        (swap_across, ChunkInvalid),
+        (zero, ChunkInvalid),
+        (cut_at_a_border, SizeMismatch),
+        (cut_to_the_header, SizeMismatch),
+        (cut_to_nothing, HeaderInvalid),
+        (extend, SizeMismatch),
+        (older_chunk, ChunkSetMismatch),
+        (older_header, ChunkSetMismatch),
+        (other_header, NameBindingMismatch),
+        (copy_to_another_name, NameBindingMismatch),
+        (swap_names, NameBindingMismatch),
+    ],
+)
+def test_found_before_the_file_was_read_to_its_end(site, attack, error):
+    attack(site)
+    site.reopen()
+    with pytest.raises(error):
+        site.read()
+
+
+def test_an_older_chunk_is_not_found_before_every_chunk_was_read(site):
+    older_chunk(site)
+    site.reopen()
+    handle = site.driver.fs.open(site.driver.number("file"), os.O_RDONLY)
+    assert bytes(site.driver.fs.read(handle, SIZE, SIZE)) == OLD[SIZE : 2 * SIZE]
+    for index in range(4):
+        site.driver.fs.read(handle, index * SIZE, SIZE)
+    with pytest.raises(ChunkSetMismatch):
+        site.driver.fs.read(handle, 4 * SIZE, SIZE)
+    with pytest.raises(ChunkSetMismatch):
+        site.driver.fs.read(handle, 0, 1)
+    site.driver.fs.release(handle)
+
+
+def test_a_file_that_was_moved_to_another_folder_is_shown_as_foreign(site):
+    moved = site.places["other folder"] / site.places["folder/inner"].name
+    site.places["folder/inner"].rename(moved)
+    site.reopen()
+    assert site.driver.names(site.driver.number("folder")) == {}
+    (name,) = site.driver.names(site.driver.number("other folder"))
+    assert name.endswith(b".ckfs-foreign")
+
+
+def test_exchanged_folders_are_found_when_one_is_entered(site):
+    aside = site.places["folder"].with_name("aside")
+    site.places["folder"].rename(aside)
+    site.places["other folder"].rename(site.places["folder"])
+    aside.rename(site.places["other folder"])
+    site.reopen()
+    with pytest.raises(DirectoryRecordInvalid, match="another name"):
+        site.driver.names(site.driver.number("folder"))
+
+
+def test_a_folder_without_its_record_is_found_when_it_is_entered(site):
+    (site.places["folder"] / ".ckfs-dir").unlink()
+    site.reopen()
+    with pytest.raises(DirectoryRecordInvalid, match=r"no \.ckfs-dir"):
+        site.driver.names(site.driver.number("folder"))
+
+
+def test_exchanged_symlinks_are_found_when_one_is_read(site):
+    target = os.readlink(site.places["other link"])
+    site.places["link"].unlink()
+    site.places["link"].symlink_to(target)
+    site.reopen()
+    with pytest.raises(NameInvalid, match="not written under this name"):
+        site.driver.fs.readlink(site.driver.number("link"))
+
+
+# What this version does not find
+
+
+def test_not_found_a_whole_file_of_before(site):
+    old = site.raw("file")
+    site.driver.write_file("file", b"new" * 1000)
+    site.put("file", old)
+    site.reopen()
+    assert site.read() == OLD
+
+
+def test_not_found_a_whole_store_of_before(site, tmp_path):
+    shutil.copytree(site.driver.store, tmp_path / "before", symlinks=True)
+    site.driver.write_file("file", b"new" * 1000)
+    site.driver.close()
+    shutil.rmtree(site.driver.store)
+    shutil.copytree(tmp_path / "before", site.driver.store, symlinks=True)
+    site.driver.open()
+    assert site.read() == OLD
+
+
+def test_not_found_a_file_that_was_deleted(site):
+    site.places["file"].unlink()
+    site.reopen()
+    assert b"file" not in site.driver.names()
+
+
+def test_not_found_modes_owners_and_times(site):
+    site.places["file"].chmod(0o4777)
+    os.utime(site.places["file"], ns=(1, 2))
+    site.reopen()
+    status = site.driver.fs.getattr(site.driver.number("file"))
+    assert (status.mode & 0o7777, status.mtime_ns) == (0o4777, 2)
+
+
+def test_not_found_another_kind_of_node_under_a_name(site):
+    site.places["file"].unlink()
+    os.mkfifo(site.places["file"])
+    site.reopen()
+    status = site.driver.fs.getattr(site.driver.number("file"))
+    assert status.mode & 0o170000 == 0o010000
+
+
+def dirty_header(site) -> bytes:
+    """What anybody sees who looks at the store while the file is being changed in place."""
+    handle = site.driver.fs.open(site.driver.number("file"), os.O_RDWR)
+    site.driver.fs.write(handle, 10, b"x")
+    seen = bytes(site.raw("file")[:512])
+    site.driver.fs.write(handle, 10, OLD[10:11])
+    site.driver.fs.release(handle)
+    return seen
+
+
+@pytest.mark.parametrize("attack", [zero, cut_at_a_border, older_chunk])
+def test_not_found_but_reported_a_header_of_an_unfinished_write(site, attack):
+    """With such a header in place, what lies behind it is taken as after an unclean stop."""
+    seen = dirty_header(site)
+    attack(site)
+    site.put("file", seen + site.raw("file")[512:])
+    site.reopen()
+    assert site.read() != b""
+    assert len(site.recovered) == 1
+    assert "was being written when its driver stopped" in site.recovered[0]
+
+
+def test_not_found_a_file_under_its_name_before_the_last(site):
+    """Rotating a log: the old one is still valid under the name that it had."""
+    site.driver.fs.rename(*site.driver.split("file"), *site.driver.split("file.1"))
+    site.driver.write_file("file", b"today")
+    place = site.place("file")
+    shutil.copyfile(site.place("file.1"), place)
+    site.reopen()
+    assert site.read() == OLD
+
+
+def test_not_found_a_symlink_that_once_was_bound_to_no_name(site):
+    """A rename leaves such a text in the store for a moment; it is valid under every name."""
+    seen = []
+    rename = site.driver.backing.rename
+
+    def watched(folder, name, *rest):
+        if os.path.islink(f"/proc/self/fd/{folder}/{name}"):
+            seen.append(os.readlink(name, dir_fd=folder))
+        rename(folder, name, *rest)
+
+    site.driver.backing.rename = watched
+    site.driver.fs.rename(*site.driver.split("link"), *site.driver.split("moved"))
+    (loose,) = {text for text in seen if text[:2] == "AQ" and text[2] in "EFGH"}
+    site.places["file"].unlink()
+    site.places["file"].symlink_to(loose)
+    site.reopen()
+    assert site.driver.fs.readlink(site.driver.number("file")) == b"file"
+
+
+def test_not_found_an_attribute_that_was_removed_or_is_older(site):
+    number = site.driver.number("file")
+    for value in (b"old", b"new"):
+        try:
+            site.driver.fs.setxattr(number, b"user.tag", value, CALLER)
+        except OSError:
+            pytest.skip("the filesystem of the temporary folder has no user attributes")
+        if value == b"old":
+            (attribute,) = os.listxattr(site.places["file"])
+            before = os.getxattr(site.places["file"], attribute)
+    os.setxattr(site.places["file"], attribute, before)
+    assert site.driver.fs.getxattr(number, b"user.tag") == b"old"
+    os.removexattr(site.places["file"], attribute)
+    assert site.driver.fs.listxattr(number) == []

@@ -1,0 +1,417 @@
+"""Write format.json: fixed keys, ids and nonces, and the bytes of the store that they make.
+
+Run from the project's root: python -m tests.vectors.generate_format
+Change the vectors only together with FORMAT.md: they fix the bytes that stores already have.
+"""
+
+import base64
+import hashlib
+import json
+import pathlib
+import types
+from typing import Any
+
+import msgspec
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+
+from fsdriver.folder import LONG_NAME, Folder, Site
+from fsdriver.format import filekeys, header
+from fsdriver.format.chunk import KIND_CHUNK, KIND_EXTENT_MAP, ChunkCipher, ChunkSet
+from fsdriver.format.directory import DirectoryRecord
+from fsdriver.format.extents import ExtentMap
+from fsdriver.format.header import ClearHeader, ExtentPage, SealedState
+from fsdriver.format.names import NameCipher
+from fsdriver.format.xaes import Xaes256Gcm
+from fsdriver.store import StoreDocument
+
+PLACE = pathlib.Path(__file__).with_name("format.json")
+Case = dict[str, Any]
+
+
+def fixed(name: str, length: int) -> bytes:
+    """Bytes that anybody can make again: SHAKE-256 of a name."""
+    return hashlib.shake_256(b"ckfs format vector: " + name.encode()).digest(length)
+
+
+FILE_KEY, FILE_ID = fixed("file key", 32), fixed("file", 16)
+SITE_ID, DIRECTORY_ID = fixed("site", 16), fixed("directory", 16)
+METADATA_KEY = fixed("metadata key", 32)
+BINDING, OTHER_BINDING = fixed("binding", 16), fixed("other binding", 16)
+KEYS = filekeys.derive(FILE_KEY, FILE_ID)
+CLEAR = ClearHeader(65536, 1, FILE_ID, SITE_ID, fixed("wrapped file key", 48), KEYS.commitment)
+NAMES = NameCipher(METADATA_KEY)
+
+
+def build() -> dict[str, list[Case]]:
+    """Every vector, by the code as it is."""
+    return {
+        "file_keys": [_file_keys("a"), _file_keys("b")],
+        "xaes": _xaes(),
+        "chunk_records": _chunk_records(),
+        "chunk_sets": [_chunk_set(count) for count in (0, 1, 2, 3, 17)],
+        "headers": _headers(),
+        "invalid_headers": _invalid_headers(),
+        "extent_maps": _extent_maps(),
+        "invalid_extent_maps": _invalid_extent_maps(),
+        "names": [_name(name) for name in _NAMES],
+        "invalid_names": _invalid_names(),
+        "directory_records": _directory_records(),
+        "invalid_directory_records": _invalid_directory_records(),
+        "symlinks": _symlinks(),
+        "invalid_symlinks": _invalid_symlinks(),
+        "xattrs": [_xattr(b"user.tag", b"blue"), _xattr(b"user.\xc3\xbc", b"")],
+        "store_documents": [_store_document("encrypted"), _store_document("plaintext")],
+    }
+
+
+def _file_keys(name: str) -> Case:
+    file_key, file_id = fixed(f"file key {name}", 32), fixed(f"file {name}", 16)
+    made = filekeys.derive(file_key, file_id)
+    return hexed({"file_key": file_key, "file_id": file_id} | made._asdict())
+
+
+def _xaes() -> list[Case]:
+    nonce, plaintext = b"ABCDEFGHIJKLMNOPQRSTUVWX", b"XAES-256-GCM"
+    cases = [
+        ("C2SP, first", b"\x01" * 32, nonce, plaintext, b""),
+        ("C2SP, second", b"\x03" * 32, nonce, plaintext, b"c2sp.org/XAES-256-GCM"),
+        ("empty", fixed("xaes key", 32), fixed("xaes nonce", 24), b"", b""),
+    ]
+    return [
+        {"comment": comment}
+        | hexed({"key": key, "nonce": nonce, "plaintext": plain, "associated_data": associated})
+        | hexed({"sealed": Xaes256Gcm(key).encrypt(nonce, plain, associated)})
+        for comment, key, nonce, plain, associated in cases
+    ]
+
+
+def _chunk_records() -> list[Case]:
+    cases = []
+    for index, plaintext, kind in (
+        (0, b"\n", KIND_CHUNK),
+        (1, b"the second chunk", KIND_CHUNK),
+        ((1 << 40) + 5, bytes(64), KIND_CHUNK),
+        (7, b"\x00\x01".ljust(64, b"\0"), KIND_EXTENT_MAP),
+    ):
+        nonce = fixed(f"nonce {index}", 24)
+        record = bytearray(len(plaintext) + 40)
+        ChunkCipher(KEYS.chunk_key, FILE_ID).encrypt_run(
+            index, [memoryview(plaintext)], memoryview(record), nonces=nonce, kind=kind
+        )
+        values = {"chunk_key": KEYS.chunk_key, "file_id": FILE_ID, "kind": kind}
+        values |= {"plaintext": plaintext, "record": bytes(record)}
+        cases.append({"chunk_index": index} | hexed(values))
+    return cases
+
+
+def _chunk_set(count: int) -> Case:
+    first = count * 1000
+    nonces = [fixed(f"set {number}", 24) for number in range(count)]
+    digest = ChunkSet(KEYS.set_key).digest(first, b"".join(nonces))
+    return {
+        "set_key": KEYS.set_key.hex(),
+        "first_chunk": first,
+        "nonces": [nonce.hex() for nonce in nonces],
+        "digest": digest.to_bytes(16).hex(),
+    }
+
+
+def _states() -> dict[str, SealedState]:
+    pages = tuple(
+        ExtentPage(10 + number, fixed(f"page {number}", 24), 65536 - number) for number in range(6)
+    )
+    return {
+        "empty": SealedState(generation=1, bindings=(BINDING,)),
+        "dense, 5000 bytes": SealedState(
+            size=5000, generation=2, chunk_set=int.from_bytes(fixed("set", 16)), bindings=(BINDING,)
+        ),
+        "dirty, during a rename": SealedState(
+            size=5000, generation=3, dirty=True, bindings=(BINDING, OTHER_BINDING)
+        ),
+        "four links": SealedState(
+            generation=4, bindings=tuple(fixed(f"binding {number}", 16) for number in range(4))
+        ),
+        "unbound": SealedState(size=1, generation=5, unbound=True),
+        "sparse, nothing present": SealedState(
+            size=1 << 40, generation=6, bindings=(BINDING,), extents=b""
+        ),
+        "sparse, map in the header": SealedState(
+            size=1 << 40, generation=7, bindings=(BINDING,), extents=bytes.fromhex("00010501")
+        ),
+        "sparse, map in pages": SealedState(
+            size=1 << 40, generation=8, bindings=(BINDING,), extent_pages=pages
+        ),
+        "with a content digest": SealedState(
+            size=5000, generation=9, bindings=(BINDING,), content_digest=fixed("content", 32)
+        ),
+    }
+
+
+def _headers() -> list[Case]:
+    return [_header(comment, CLEAR, state) for comment, state in _states().items()] + [
+        _header("smallest chunks", CLEAR._replace(chunk_size=4096), SealedState(generation=1)),
+        _header("a newer writer", CLEAR._replace(format_version=2), SealedState(generation=1)),
+    ]
+
+
+def _header(comment: str, clear: ClearHeader, state: SealedState) -> Case:
+    sealed = header.seal(clear.pack(), state, AESSIV(KEYS.seal_key))
+    fields = {
+        name: value.hex() if isinstance(value, bytes) else value
+        for name, value in clear._asdict().items()
+    }
+    return {
+        "comment": comment,
+        "file_key": FILE_KEY.hex(),
+        "clear": fields,
+        "sealed": {
+            "size": state.size,
+            "generation": state.generation,
+            "dirty": state.dirty,
+            "unbound": state.unbound,
+            "chunk_set": state.chunk_set.to_bytes(16).hex(),
+            "bindings": [binding.hex() for binding in state.bindings],
+            "content_digest": state.content_digest and state.content_digest.hex(),
+            "extents": None if state.extents is None else state.extents.hex(),
+            "pages": [
+                [page.chunk_index, page.nonce.hex(), page.length] for page in state.extent_pages
+            ],
+        },
+        "header": sealed.hex(),
+    }
+
+
+def _invalid_headers() -> list[Case]:
+    state = _states()["dense, 5000 bytes"]
+    clear, cipher = CLEAR.pack(), AESSIV(KEYS.seal_key)
+    good = header.seal(clear, state, cipher)
+
+    def changed(data: bytes, offset: int, value: bytes) -> bytes:
+        return data[:offset] + value + data[offset + len(value) :]
+
+    def resealed(offset: int, value: bytes) -> bytes:
+        return clear + cipher.encrypt(changed(state.pack(), offset, value), [clear])
+
+    cases = {
+        "nothing": (b"", "HeaderInvalid"),
+        "only the clear part": (good[:128], "HeaderInvalid"),
+        "one byte short": (good[:511], "HeaderInvalid"),
+        "zeros": (bytes(512), "HeaderInvalid"),
+        "another magic": (changed(good, 0, b"X"), "HeaderInvalid"),
+        "a directory's record type": (changed(good, 4, b"\2"), "HeaderInvalid"),
+        "another version, not resealed": (changed(good, 5, b"\2"), "HeaderInvalid"),
+        "for a newer reader": (changed(good, 6, b"\2"), "FormatUnsupported"),
+        "a clear flag": (changed(good, 7, b"\1"), "HeaderInvalid"),
+        "chunks of 2 KiB": (changed(good, 8, b"\x0b"), "HeaderInvalid"),
+        "chunks of 2 MiB": (changed(good, 8, b"\x15"), "HeaderInvalid"),
+        "filler in the clear part": (changed(good, 11, b"\1"), "HeaderInvalid"),
+        "another site-key generation": (changed(good, 15, b"\2"), "HeaderInvalid"),
+        "another file id": (changed(good, 16, bytes(16)), "HeaderInvalid"),
+        "another commitment": (changed(good, 96, bytes(32)), "HeaderInvalid"),
+        "another synthetic IV": (changed(good, 128, bytes(16)), "HeaderInvalid"),
+        "a changed last byte": (changed(good, 511, bytes([good[511] ^ 1])), "HeaderInvalid"),
+        "resealed: an unknown flag": (resealed(16, b"\x20"), "HeaderInvalid"),
+        "resealed: pages without sparse": (resealed(16, b"\x10"), "HeaderInvalid"),
+        "resealed: pages and none": (resealed(16, b"\x12"), "HeaderInvalid"),
+        "resealed: five bindings": (resealed(17, b"\5"), "HeaderInvalid"),
+        "resealed: an uncounted binding": (resealed(17, b"\0"), "HeaderInvalid"),
+        "resealed: seven pages": (resealed(16, b"\x12\1\7"), "HeaderInvalid"),
+        "resealed: filler": (resealed(19, b"\1"), "HeaderInvalid"),
+        "resealed: a map of a dense file": (resealed(20, b"\0\1"), "HeaderInvalid"),
+        "resealed: a map of 233 bytes": (resealed(16, b"\x02\1\0\0\0\xe9"), "HeaderInvalid"),
+        "resealed: a digest without its flag": (resealed(40, b"\1"), "HeaderInvalid"),
+        "resealed: something behind the map": (resealed(367, b"\1"), "HeaderInvalid"),
+    }
+    return [
+        {"comment": comment, "file_key": FILE_KEY.hex(), "header": raw.hex(), "error": error}
+        for comment, (raw, error) in cases.items()
+    ]
+
+
+def _extent_maps() -> list[Case]:
+    lists: list[list[tuple[int, int]]] = [
+        [],
+        [(0, 1)],
+        [(1, 2)],
+        [(0, 128)],
+        [(5, 6), (300, 1 << 20)],
+        [((1 << 51) - 1, 1 << 51)],
+        [(number, number + 1) for number in range(0, 20, 2)],
+    ]
+    cases = []
+    for runs in lists:
+        extents = ExtentMap()
+        for first, end in runs:
+            extents.add(first, end)
+        chunk_count = runs[-1][1] if runs else 9
+        cases.append({"runs": runs, "chunk_count": chunk_count, "packed": extents.pack().hex()})
+    return cases
+
+
+def _invalid_extent_maps() -> list[Case]:
+    cases = {
+        "ends inside a run": ("00", 9),
+        "ends inside a number": ("000180", 9),
+        "an empty run": ("0000", 9),
+        "two runs that touch": ("01010001", 9),
+        "a number in more bytes than it needs": ("00818000", 9),
+        "a zero in two bytes": ("800001", 9),
+        "beyond the end": ("000a", 9),
+        "beyond every file": ("ff" * 30, 1 << 51),
+    }
+    return [
+        {"comment": comment, "packed": packed, "chunk_count": count, "error": "HeaderInvalid"}
+        for comment, (packed, count) in cases.items()
+    ]
+
+
+_NAMES = (
+    b"a",
+    b"report.txt",
+    "\N{LATIN SMALL LETTER U WITH DIAERESIS}bersicht.md".encode(),
+    b"\xff\xfe not UTF-8",
+    b"n" * 143,
+    b"n" * 144,
+    b"n" * 255,
+)
+
+
+def _name(name: bytes) -> Case:
+    record = DirectoryRecord(DIRECTORY_ID, SITE_ID, 1, (BINDING,))
+    lease: Any = types.SimpleNamespace(valid=True, metadata_key=METADATA_KEY)
+    folder = Folder(-1, Site(lease), record, plaintext_names=False)
+    known = folder.backing_name(name)
+    values = {"metadata_key": METADATA_KEY, "directory_id": DIRECTORY_ID, "name": name}
+    case = hexed(values | {"binding": known.binding}) | {"backing_name": known.text}
+    if known.sidecar:
+        case["sidecar_name"] = LONG_NAME + known.text.rpartition(".")[2]
+        case["sidecar"] = known.sidecar.decode()
+    return case
+
+
+def _invalid_names() -> list[Case]:
+    text = NAMES.encrypt_name(DIRECTORY_ID, b"report.txt").text
+    other = fixed("other directory", 16)
+    cases = {
+        "another directory's": (other, text),
+        "upper case": (DIRECTORY_ID, text.upper()),
+        "padded": (DIRECTORY_ID, text + "="),
+        "a changed character": (DIRECTORY_ID, ("1" if text[0] != "1" else "2") + text[1:]),
+        "cut": (DIRECTORY_ID, text[:-1]),
+        "bits beyond the last byte": (DIRECTORY_ID, text[:-1] + "v"),
+        "too short": (DIRECTORY_ID, "co"),
+        "foreign": (DIRECTORY_ID, "README.md"),
+    }
+    return [
+        hexed({"metadata_key": METADATA_KEY, "directory_id": directory_id})
+        | {"comment": comment, "text": text, "error": "NameInvalid"}
+        for comment, (directory_id, text) in cases.items()
+    ]
+
+
+def _directory_records() -> list[Case]:
+    cases = []
+    for generation, bindings in ((1, (BINDING,)), (2, (BINDING, OTHER_BINDING)), (3, (bytes(16),))):
+        record = DirectoryRecord(DIRECTORY_ID, SITE_ID, generation, bindings)
+        values = {"metadata_key": METADATA_KEY, "directory_id": DIRECTORY_ID, "site_id": SITE_ID}
+        cases.append(
+            hexed(values)
+            | {"generation": generation, "bindings": [one.hex() for one in bindings]}
+            | hexed({"record": record.seal(NAMES.directory_records)})
+        )
+    return cases
+
+
+def _invalid_directory_records() -> list[Case]:
+    cipher = NAMES.directory_records
+    good = DirectoryRecord(DIRECTORY_ID, SITE_ID, 1, (BINDING,)).seal(cipher)
+    clear = good[:40]
+
+    def resealed(count: int, filler: bytes, second: bytes) -> bytes:
+        plain = (1).to_bytes(8) + bytes([count]) + filler + BINDING + second
+        return clear + cipher.encrypt(plain, [clear])
+
+    cases = {
+        "cut": (good[:103], "DirectoryRecordInvalid"),
+        "extended": (good + b"\0", "DirectoryRecordInvalid"),
+        "a file's record type": (good[:4] + b"\1" + good[5:], "DirectoryRecordInvalid"),
+        "for a newer reader": (good[:6] + b"\2" + good[7:], "FormatUnsupported"),
+        "a flag": (good[:7] + b"\1" + good[8:], "DirectoryRecordInvalid"),
+        "another directory id": (good[:8] + bytes(16) + good[24:], "DirectoryRecordInvalid"),
+        "a changed last byte": (good[:-1] + bytes([good[-1] ^ 1]), "DirectoryRecordInvalid"),
+        "no binding": (resealed(0, bytes(7), bytes(16)), "DirectoryRecordInvalid"),
+        "three bindings": (resealed(3, bytes(7), BINDING), "DirectoryRecordInvalid"),
+        "an uncounted binding": (resealed(1, bytes(7), BINDING), "DirectoryRecordInvalid"),
+        "filler": (resealed(1, b"\1" + bytes(6), bytes(16)), "DirectoryRecordInvalid"),
+    }
+    return [
+        {"comment": comment, "error": error}
+        | hexed({"metadata_key": METADATA_KEY, "record": record})
+        for comment, (record, error) in cases.items()
+    ]
+
+
+def _symlinks() -> list[Case]:
+    return [
+        {"bound": bound, "text": NAMES.encrypt_target(target, BINDING if bound else None)}
+        | hexed({"metadata_key": METADATA_KEY, "binding": BINDING, "target": target})
+        for target in (b"../shared/plan.md", b"\xff", b"t" * 300)
+        for bound in (True, False)
+    ]
+
+
+def _invalid_symlinks() -> list[Case]:
+    text = NAMES.encrypt_target(b"../shared/plan", BINDING)
+    raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    unbound = base64.urlsafe_b64encode(b"\1\1" + raw[2:]).decode().rstrip("=")
+    cases = {
+        "another name's": (OTHER_BINDING, text),
+        "foreign": (BINDING, "/etc/passwd"),
+        "padded": (BINDING, text + "=" * (-len(text) % 4 or 4)),
+        "cut": (BINDING, text[:-1]),
+        "declared unbound": (BINDING, unbound),
+        "another version": (BINDING, "Ag" + text[2:]),
+        "too short": (BINDING, "AQA"),
+    }
+    return [
+        hexed({"metadata_key": METADATA_KEY, "binding": binding})
+        | {"comment": comment, "text": text, "error": "NameInvalid"}
+        for comment, (binding, text) in cases.items()
+    ]
+
+
+def _xattr(name: bytes, value: bytes) -> Case:
+    salt = fixed("salt", 16)
+    stored = NAMES.encrypt_xattr_value(FILE_ID, name, value, salt=salt)
+    values = {"metadata_key": METADATA_KEY, "owner_id": FILE_ID, "name": name, "value": value}
+    return hexed(values | {"salt": salt, "stored": stored}) | {
+        "attribute": NAMES.encrypt_xattr_name(FILE_ID, name)
+    }
+
+
+def _store_document(names: Any) -> Case:
+    document = StoreDocument(
+        format=1,
+        lowest_reader=1,
+        store_id=fixed("store", 16).hex(),
+        site_id=SITE_ID.hex(),
+        names=names,
+        chunk_size=65536,
+        created="2026-11-21T00:00:00+00:00",
+        mac="",
+    )
+    mac = document.expected_mac(METADATA_KEY)
+    return {
+        "metadata_key": METADATA_KEY.hex(),
+        "authenticated": msgspec.json.encode(document).decode(),
+        "document": msgspec.to_builtins(msgspec.structs.replace(document, mac=mac)),
+    }
+
+
+def hexed(values: dict[str, bytes]) -> Case:
+    """Bytes as JSON has them."""
+    return {name: value.hex() for name, value in values.items()}
+
+
+if __name__ == "__main__":
+    PLACE.write_text(json.dumps(build(), indent=1) + "\n")
