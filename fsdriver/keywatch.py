@@ -13,12 +13,13 @@ import trio
 
 from fsdriver.filesystem import Filesystem
 from fsdriver.sites import Sites
+from keyhierarchy.errors import KeyHierarchyError
 from keyhierarchy.hierarchy import Hierarchy
 
 _log = structlog.get_logger("ckfs")
 
 _LOOK_SECONDS: Final = 1.0
-_RENEWALS_PER_LEASE: Final = 4
+_SLEEP_SECONDS: Final = 60.0
 
 Known = Sequence[tuple[int, int, bytes]]
 
@@ -46,17 +47,22 @@ class KeyWatch:
             nursery.start_soon(self._look)
 
     async def _renew(self) -> None:
-        """Ahead of time."""
+        """Ahead of time: what is due of renewals and of probes of the root keys."""
         while True:
-            await trio.sleep(self._hierarchy.lease_seconds / _RENEWALS_PER_LEASE)
-            for error in await trio.to_thread.run_sync(self._hierarchy.renew_all):
-                _log.error("lease not renewed", kind=type(error).__name__, reason=str(error))
+            for error in await trio.to_thread.run_sync(self._hierarchy.work_due):
+                _log.error("key trouble", kind=type(error).__name__, reason=str(error))
+            pause = self._hierarchy.seconds_until_due()
+            await trio.sleep(max(_LOOK_SECONDS, min(pause, _SLEEP_SECONDS)))
 
     async def _look(self) -> None:
-        """A renewal may hang on its root key; what has run out ends all the same."""
+        """A renewal may hang on its root key; what ran out or was revoked ends all the same."""
         while True:
             await trio.sleep(_LOOK_SECONDS)
-            self._hierarchy.expire()
+            for look in (self._hierarchy.expire, self._hierarchy.check_revocation):
+                try:
+                    look()
+                except KeyHierarchyError as error:
+                    _log.error("key trouble", kind=type(error).__name__, reason=str(error))
             for lease in self._sites.leases():
                 if lease.valid:
                     if lease.site_id in self._locked:

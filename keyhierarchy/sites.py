@@ -16,8 +16,8 @@ from keyhierarchy import keystore as keystores
 from keyhierarchy import opening, statedir, wrapping
 from keyhierarchy.audit import AuditLog
 from keyhierarchy.creation import new_site
+from keyhierarchy.customerkeys import all_roots
 from keyhierarchy.errors import TransitionRefused
-from keyhierarchy.servicekeys import service_roots
 
 if TYPE_CHECKING:
     from keyhierarchy.keystore import Keystore, Section, SiteRecord, Workload
@@ -54,7 +54,7 @@ def create_site(
         pin = known.pin(section.policy.id)
         anchors.check_section(pin, section, place)
         tiks = opening.open_section(
-            section, pin, store_id=store_id, roots=roots or service_roots(state_dir), place=place
+            section, pin, store_id=store_id, roots=roots or all_roots(state_dir), place=place
         )
         current = section.policy.current_tik.generation
         site = new_site(
