@@ -256,3 +256,7 @@ def main() -> None:
         if os.environ.get("CKFS_TRACEBACK"):
             raise
         _end(error)
+
+
+if __name__ == "__main__":
+    main()
