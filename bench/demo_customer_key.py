@@ -5,6 +5,7 @@ a writer keeps busy throughout. Every step checks what it claims.
 """
 
 import os
+import pwd
 import re
 import shutil
 import subprocess
@@ -159,7 +160,7 @@ def _with_vaults(place: Path, vaults: Vaults) -> None:
         *("vault", "set", f"ca_file={ca}", f"authority_ca_file={ca}"),
         f"authority_host={os.environ['AZURE_AUTHORITY_HOST']}",
         *("disable_instance_discovery=true", "probe_seconds=2", "lease_seconds=20"),
-        *("opening_deadline_seconds=5", "call_deadline_seconds=3"),
+        *("opening_deadline_seconds=5", "call_deadline_seconds=3", "purge_waiting_seconds=2"),
     )
 
     show("A mounted store with files in it, under service-managed keys")
@@ -233,6 +234,22 @@ def _revoked_and_restored(store: Path, vaults: Vaults, sample: Path, content: by
     _keys("policy", "show", str(store))
     if sample.read_bytes() != content:
         raise SystemExit("demo: the file is not what it was")
+
+    show("A backup of the keystore, and which key versions it needs")
+    _keys("policy", "register", str(store), *new, "--yes", quiet=True)
+    _keys("backup", str(store), str(store.parent / "keystore-backup.json"))
+
+    show("Purge: asked for, approved by a second account, waited for, irreversible")
+    reason = ("--reason", "contract ended", "--contact", "dpo@contoso.example")
+    _keys("purge", "request", str(store), *reason, "--approver", "nobody", "--yes")
+    os.environ["SUDO_UID"] = str(pwd.getpwnam("nobody").pw_uid)  # as sudo says who calls
+    _keys("purge", "approve", str(store), "--yes")
+    del os.environ["SUDO_UID"]
+    for vault in ("kv-primary", "kv-secondary"):
+        vaults.enable(vault, "new-root", enabled=False)
+    time.sleep(2)  # the waiting period that the administrator has set
+    _keys("purge", "execute", str(store), "--yes", expect=31)
+    _wait("the mount stops reading", lambda: not _readable(sample))
 
     show("What happened, as the audit log has it")
     head(_keys("audit", "show", str(store), quiet=True), 200)
