@@ -317,6 +317,7 @@ class Tree:
         try:
             content.seal()
         finally:
+            inode.vetted |= content.vetted
             inode.open = None
             self.backing.close(content.file.descriptor)
             self.inodes.drop_if_unused(inode)
