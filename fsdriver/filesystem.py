@@ -219,6 +219,15 @@ class Filesystem:
                 raise
         return handle
 
+    def may_keep_cache(self, handle: int) -> bool:
+        """Whether the kernel may answer from pages of an earlier open of the same file.
+
+        A chunk put back to an older version is found when the whole file was read, and what is
+        answered from the cache is not read here: so the cache goes until that was done once.
+        """
+        inode = self._handles[handle].inode
+        return inode.vetted or (inode.open is not None and inode.open.vetted)
+
     def read(self, handle: int, offset: int, length: int) -> memoryview | bytes:
         """Valid until the next call of any operation."""
         content = self._handles[handle].inode.open

@@ -33,6 +33,7 @@ class Inode:
         "number",
         "open",
         "parent",
+        "vetted",
     )
 
     def __init__(self, number: int, key: Key, kind: int) -> None:
@@ -48,6 +49,8 @@ class Inode:
         """The backing name of an entry that its folder did not write."""
         self.folder: Folder | None = None
         self.open: OpenFile | None = None
+        self.vetted = False
+        """Whether all that the kernel may have cached of it came of a chunk set found right."""
 
     def names(self) -> list[tuple["Inode", bytes]]:
         """Every (parent, name) that is known."""

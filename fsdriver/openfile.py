@@ -57,6 +57,11 @@ class OpenFile:
         """Plaintext bytes."""
         return self.file.state.size
 
+    @property
+    def vetted(self) -> bool:
+        """Whether the whole of it was seen to be the chunk set that was sealed."""
+        return self._vetting.vetted
+
     # Reading
 
     def read(self, offset: int, length: int) -> memoryview | bytes:

@@ -301,6 +301,7 @@ class Tree:
             self.session.unsealed.add(content.file.file_id)
             raise
         finally:
+            inode.vetted |= content.vetted
             inode.open = None
             self.backing.close(content.file.descriptor)
             self.inodes.drop_if_unused(inode)

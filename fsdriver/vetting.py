@@ -23,6 +23,11 @@ class ChunkVetting:
         self._unseen = 0
         self._condemned = False
 
+    @property
+    def vetted(self) -> bool:
+        """Whether every chunk was read or written here, and their set was the sealed one."""
+        return self._vetted
+
     def admit(self) -> None:
         """Raises ChunkSetMismatch for good once the set was found not to be the sealed one."""
         if self._condemned:

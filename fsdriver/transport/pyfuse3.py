@@ -185,7 +185,8 @@ class Operations(pyfuse3.Operations):
 
     @_answering
     async def open(self, number: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
-        return pyfuse3.FileInfo(fh=self.filesystem.open(number, flags), keep_cache=True)
+        handle = self.filesystem.open(number, flags)
+        return pyfuse3.FileInfo(fh=handle, keep_cache=self.filesystem.may_keep_cache(handle))
 
     @_answering
     async def create(
