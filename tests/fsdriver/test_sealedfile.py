@@ -11,6 +11,7 @@ from fsdriver.buffers import Buffers
 from fsdriver.format.header import MAP_SIZE
 from fsdriver.openfile import OpenFile
 from fsdriver.sealedfile import SealedFile
+from fsdriver.sessions import Session
 from keyhierarchy.wrapping import FileKeyWrapper
 
 SIZE = 4096
@@ -47,15 +48,16 @@ def backing():
 @pytest.fixture
 def content(backing, tmp_path):
     descriptor = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
-    file = SealedFile.create(backing, descriptor, Lease(), SIZE, (b"b" * 16,))
+    file = SealedFile.create(backing, descriptor, Lease(), Session(), SIZE, (b"b" * 16,))
     yield OpenFile(file, Buffers(), vetted=True)
     os.close(descriptor)
 
 
 def opened(content) -> SealedFile:
-    """What another driver finds in the store."""
+    """What the next driver finds in the store, on a host that knows that this one was killed."""
     file = content.file
-    return SealedFile.open(file.backing, file.descriptor, file.lease, writable=True)
+    session = Session(frozenset({file.session.id}))
+    return SealedFile.open(file.backing, file.descriptor, file.lease, session, writable=True)
 
 
 def test_a_file_that_could_not_be_marked_dirty_is_marked_the_next_time(content, backing):
