@@ -108,3 +108,19 @@ def test_pages_of_an_older_map_are_no_chunks_after_a_stop(content):
     for index in pages:
         assert again.read(index * SIZE, SIZE) == bytes(SIZE)
     assert again.read(0, SIZE) == b"y" * SIZE
+
+
+def test_a_map_in_pages_that_is_lost_names_no_chunk(content):
+    """Its pages lie in holes, which writes may fill before the next seal: no reason to refuse."""
+    chunks = 2 * MAP_SIZE
+    content.truncate(chunks * SIZE)
+    for index in range(0, chunks, 2):
+        content.write(index * SIZE, b"x" * SIZE)
+    content.seal()
+    (page,) = content.file.state.extent_pages
+    content.write(page.chunk_index * SIZE, b"z" * SIZE)
+    found = opened(content)
+    found.recover()
+    again = OpenFile(found, Buffers())
+    assert again.read(page.chunk_index * SIZE, SIZE) == b"z" * SIZE
+    assert again.read(0, 2 * SIZE)[:SIZE] == b"x" * SIZE
