@@ -21,6 +21,7 @@ from fsdriver.format.chunk import ChunkCipher
 from fsdriver.format.geometry import RECORD_OVERHEAD, TAG_SIZE
 from fsdriver.openfile import OpenFile
 from fsdriver.sealedfile import SealedFile
+from fsdriver.sessions import Session
 
 CHUNK_SIZES = (4096, 16384, 65536, 131072, 1048576)
 REQUEST = 1 << 20
@@ -91,7 +92,7 @@ def _measure(chunk_size: int, folder: str, rounds: int) -> Row:
             cipher.decrypt_run((REQUESTS - 1) * len(pieces), out, stride, back)
 
     descriptor = backing.create_file(backing.open_root(folder), f"bench-{chunk_size}", 0o600)
-    file = SealedFile.create(backing, descriptor, _Lease(), chunk_size, (bytes(16),))
+    file = SealedFile.create(backing, descriptor, _Lease(), Session(), chunk_size, (bytes(16),))
     content = OpenFile(file, Buffers(), vetted=True)
 
     def file_write() -> None:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from fsdriver import __version__, refusals
+from fsdriver import __version__, cli_site, refusals
 from fsdriver.format.geometry import CHUNK_SIZES
 
 app = typer.Typer(
@@ -30,6 +30,8 @@ app = typer.Typer(
     "the mount point, 21 mount point inside the store, 22 no FUSE, 23 not mounted, 24 mount in "
     "use, 25 a new store's folder is not empty, 30 not in the store's present state.",
 )
+
+app.add_typer(cli_site.app, name="site")
 
 Store = Annotated[str, typer.Argument(metavar="STORE", help="The folder with the ciphertext.")]
 StateDir = Annotated[
@@ -118,7 +120,8 @@ def mount(
             "--options",
             metavar="OPT[,OPT...]",
             help="ro, allow_other, default_permissions (always on), uid=N, gid=N (who files are "
-            "shown as belonging to), noatime, nosuid, suid, nodev, dev, noexec, sync, "
+            "shown as belonging to), noatime, nosuid, suid, nodev, dev, noexec, sync, recover "
+            "(accept files that a driver killed on another host left unsealed), "
             "entry_timeout=SECONDS, attr_timeout=SECONDS; fstab's own words are ignored.",
         ),
     ] = None,
@@ -199,7 +202,7 @@ def _ask(mountpoint: str, store: str) -> dict[str, Any]:
 
     def ask() -> None:
         try:
-            answer.update(json.loads(os.getxattr(mountpoint, "user.ckfs.status")))
+            answer.update(json.loads(os.getxattr(mountpoint, b"user.ckfs.status")))
         except OSError as error:
             answer["problem"] = f"does not answer: {error.strerror}"
 

@@ -25,7 +25,7 @@ BACKING: Final = PREFIX + b"backing"
 SITE: Final = PREFIX + b"site"
 """On anything: the site that it belongs to, as JSON, for `ckfs site show`."""
 MAKE_SITE: Final = PREFIX + b"make-site"
-"""Written on a folder: begin a site in it whose keys have been made, for `ckfs site create`."""
+"""Written on a folder: the next mkdir of a name in it begins a site, for `ckfs site create`."""
 
 
 class NewSite(msgspec.Struct, forbid_unknown_fields=True):
@@ -69,5 +69,5 @@ class Control:
             site_id = bytes.fromhex(new.site_id)
         except (msgspec.MsgspecError, ValueError) as error:
             raise OSError(errno.EINVAL, f"no site to make: {error}") from None
-        self._filesystem.make_site(number, os.fsencode(new.name), site_id, caller)
+        self._filesystem.announce_site(number, os.fsencode(new.name), site_id, caller)
         return True

@@ -12,18 +12,19 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from fsdriver import control
+from fsdriver.attributes import Attributes
 from fsdriver.changes import Changes, change
 from fsdriver.errors import CkfsError, refuse
-from fsdriver.inodes import ROOT, Inode
+from fsdriver.inodes import Inode
 from fsdriver.namespace import Caller, Namespace
 from fsdriver.renaming import Renaming
 from fsdriver.reports import Reports
-from fsdriver.tree import Attributes, Tree
+from fsdriver.tree import Tree
 from fsdriver.xattrs import ExtendedAttributes
 
 if TYPE_CHECKING:
     from fsdriver.control import Control
-    from fsdriver.folder import Listed
+    from fsdriver.folder import Listed, Site
 
 _WRITING: Final = os.O_WRONLY | os.O_RDWR
 
@@ -56,6 +57,7 @@ class Filesystem:
         self._namespace = Namespace(tree)
         self._renaming = Renaming(tree, self._namespace)
         self._xattrs = ExtendedAttributes(tree)
+        self._announced: tuple[Inode, bytes, Site] | None = None
         self._handles: dict[int, _Handle] = {}
         self._next_handle = 1
 
@@ -104,10 +106,7 @@ class Filesystem:
 
     def readlink(self, number: int) -> bytes:
         """A symlink's target."""
-        inode = self._inode(number)
-        place = self._tree.place(inode)
-        text = self._tree.backing.read_symlink(place.folder.descriptor, place.name.text)
-        target, _bound = place.folder.site.names.decrypt_target(text, place.name.binding)
+        target, _bindings = self._tree.target(self._tree.place(self._inode(number)))
         return target
 
     def statfs(self) -> os.statvfs_result:
@@ -144,23 +143,26 @@ class Filesystem:
     def mkdir(self, parent: int, name: bytes, mode: int, caller: Caller) -> Attributes:
         """A folder; counts as one lookup."""
         self._require_writable()
-        made = self._namespace.make_directory(self._inode(parent), name, mode, caller)
+        where, site = self._inode(parent), None
+        if self._announced is not None and self._announced[:2] == (where, name):
+            site = self._announced[2]
+        made = self._namespace.make_directory(where, name, mode, caller, site=site)
+        if site is not None:
+            self._announced = None
         return self._counted(*made)
 
-    def make_site(self, parent: int, name: bytes, site_id: bytes, caller: Caller) -> None:
-        """The folder where a site begins whose keys have just been made."""
-        self._require_writable()
+    def announce_site(self, parent: int, name: bytes, site_id: bytes, caller: Caller) -> None:
+        """The next mkdir of this name begins a site whose keys have just been made.
+
+        An announcement, not the folder itself: the kernel must see the mkdir to know of it.
+        """
         if caller.uid not in (0, os.geteuid()):
             raise refuse(errno.EPERM)
-        self._namespace.make_directory(
-            self._inode(parent), name, 0o700, caller, site=self._tree.site(site_id)
-        )
+        self._announced = (self._inode(parent), name, self._tree.site(site_id))
 
     def site_of(self, number: int) -> bytes:
         """The id of the site that an inode belongs to."""
-        inode = self._inode(number)
-        folder = inode if inode.kind == stat.S_IFDIR else inode.parent
-        return self._tree.folder(folder or self._tree.inodes.root).site.lease.site_id
+        return self._tree.site_of(self._inode(number))
 
     def symlink(self, parent: int, name: bytes, target: bytes, caller: Caller) -> Attributes:
         """A symlink; counts as one lookup."""
@@ -381,12 +383,7 @@ class Filesystem:
 
     def backing_path(self, number: int) -> str:
         """Where an inode lies, relative to the store."""
-        parts: list[str] = []
-        inode: Inode | None = self._inode(number)
-        while inode is not None and inode.number != ROOT:
-            parts.append(self._tree.place(inode).name.text)
-            inode = inode.parent
-        return "/".join(reversed(parts))
+        return self._tree.path_in_store(self._inode(number))
 
     def counts(self) -> dict[str, int]:
         """For status: what is known and open."""
@@ -404,6 +401,7 @@ class Filesystem:
                 try:
                     inode.open.seal()
                 except (OSError, CkfsError) as error:
+                    self._tree.session.unsealed.add(inode.open.file.file_id)
                     self._reports.report(inode, error)
         self._tree.close()
         self._handles.clear()

@@ -145,7 +145,7 @@ class Folder:
             sidecar = backing.read(descriptor, 2 * NAME_MAX, 0)
         finally:
             backing.close(descriptor)
-        if _digest(sidecar) != digest:
+        if _digest(sidecar) != digest or len(sidecar) <= NAME_MAX:
             raise NameInvalid(f"the file {LONG_NAME + digest!r} was changed in the store")
         return sidecar
 

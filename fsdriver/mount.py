@@ -26,10 +26,12 @@ from fsdriver.format.header import FORMAT_VERSION
 from fsdriver.keywatch import KeyWatch
 from fsdriver.mountoptions import MountOptions
 from fsdriver.refusals import UNEXPECTED, exit_code_of
+from fsdriver.sessionbook import SessionBook
 from fsdriver.sites import Sites
 from fsdriver.storelock import StoreLock
 from fsdriver.transport.pyfuse3 import Pyfuse3Transport
 from fsdriver.tree import Tree
+from keyhierarchy import statedir
 from keyhierarchy.hierarchy import Hierarchy
 
 _log = structlog.get_logger("ckfs")
@@ -62,7 +64,10 @@ class Mount:
 
     def _build(self, undo: ExitStack) -> None:
         request, options = self.request, self.request.options
-        lock = StoreLock(request.store, request.mountpoint, read_only=options.read_only)
+        host_folder = statedir.store_folder(
+            request.state_dir, bytes.fromhex(self.document.store_id)
+        )
+        lock = StoreLock(request.store, host_folder, read_only=options.read_only)
         undo.callback(lock.release)
         self.hierarchy = Hierarchy.open(
             store.control_folder(request.store),
@@ -73,6 +78,11 @@ class Mount:
         self.sites = Sites(self.hierarchy)
         root_site = bytes.fromhex(self.document.site_id)
         self.document.check(self.hierarchy.lease(root_site).metadata_key)
+        lock.note(request.mountpoint)
+        book = SessionBook(host_folder)
+        session = book.begin(read_only=options.read_only, accepts_all=options.recover)
+        if not options.read_only:
+            undo.callback(book.end, session)
         if self.hierarchy.first_sight:
             _log.warning("first sight", store=request.store, reason="this host trusts it from now")
         backing = Backing()
@@ -83,6 +93,7 @@ class Mount:
             chunk_size=self.document.chunk_size,
             plaintext_names=self.document.names == "plaintext",
             folders_open=hardening.folders_open(),
+            session=session,
             owner=(options.uid, options.gid),
         )
         self.filesystem = Filesystem(tree, read_only=options.read_only)

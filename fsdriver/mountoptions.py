@@ -41,6 +41,8 @@ class MountOptions:
     """What `-o a,b=c` came to."""
 
     read_only: bool = False
+    recover: bool = False
+    """Accept what a driver on another host left unsealed."""
     kernel: set[str] = field(default_factory=lambda: {"default_permissions"})
     uid: int | None = None
     gid: int | None = None
@@ -58,6 +60,8 @@ def parse(texts: list[str]) -> MountOptions:
                 continue
             if name in _KERNEL and not equals:
                 options.kernel.add(name)
+            elif option == "recover":
+                options.recover = True
             elif name == "uid":
                 options.uid = _whole(value)
             elif name == "gid":

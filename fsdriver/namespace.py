@@ -60,6 +60,7 @@ class Namespace:
                     backing,
                     descriptor,
                     folder.site.lease,
+                    self._tree.session,
                     self._tree.geometry.chunk_size,
                     (known.binding,),
                 )
@@ -94,10 +95,10 @@ class Namespace:
     def make_symlink(
         self, parent: Inode, name: bytes, target: bytes, caller: Caller
     ) -> tuple[Inode, os.stat_result]:
-        """ENAMETOOLONG for a target whose ciphertext no symlink can hold (3,053 bytes)."""
+        """ENAMETOOLONG for a target whose ciphertext no symlink can hold (over 3,021 bytes)."""
 
         def make(folder: Folder, known: BackingName) -> None:
-            text = folder.site.names.encrypt_target(target, known.binding)
+            text = folder.site.names.encrypt_target(target, (known.binding,))
             if len(text) > SYMLINK_TEXT_MAX:
                 raise refuse(errno.ENAMETOOLONG)
             self._backing.make_symlink(folder.descriptor, known.text, text)

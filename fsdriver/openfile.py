@@ -22,27 +22,10 @@ from fsdriver.format.extents import ExtentMap
 from fsdriver.format.geometry import HEADER_SIZE, RECORD_OVERHEAD
 from fsdriver.format.header import SealedState
 from fsdriver.sealedfile import SealedFile
+from fsdriver.tail import Tail
 from fsdriver.vetting import ChunkVetting
 
 _OFFSET_MAX: Final = (1 << 63) - 1
-
-
-class _Tail:
-    """The last, partial chunk of a file that is about to grow, in case that fails."""
-
-    __slots__ = ("chunk_index", "length", "nonce", "plaintext")
-
-    def __init__(self, chunk_index: int, length: int) -> None:
-        self.chunk_index = chunk_index
-        self.length = length
-        self.plaintext = memoryview(b"")
-        self.nonce: bytes | None = None
-
-    def save(self, kept: memoryview, nonce: bytes | None, *, copy: bool) -> None:
-        """`copy` when the buffer is about to take another chunk."""
-        plaintext = kept[: self.length]
-        self.plaintext = memoryview(bytes(plaintext)) if copy else plaintext
-        self.nonce = nonce
 
 
 class OpenFile:
@@ -160,12 +143,18 @@ class OpenFile:
         if not view:
             return 0
         self._check_size(offset + len(view))
-        if offset > self.file.state.size:
-            self._grow(offset)
-        if self.file.state.size == 0:
-            self._write_from_empty(view)
-        else:
-            self._write_run(offset, view)
+        old_size = self.file.state.size
+        try:
+            if offset > old_size:
+                self._grow(offset)
+            if self.file.state.size == 0:
+                self._write_from_empty(view)
+            else:
+                self._write_run(offset, view)
+        except OSError:
+            with suppress(OSError):
+                self.truncate(old_size)  # zeros up to the offset were for this write alone
+            raise
         return len(view)
 
     def _write_from_empty(self, view: memoryview) -> None:
@@ -189,6 +178,7 @@ class OpenFile:
         self._vetting.restart()
         try:
             file.backing.write(file.descriptor, [file.next_header(), records], 0)
+            file.note_written()
         except OSError:
             file.state = replace(before, generation=file.state.generation)
             with suppress(OSError):
@@ -207,7 +197,7 @@ class OpenFile:
         file.mark_dirty()
         nonces: list[bytes] = []
         outdated = 0
-        tail = _Tail(old_size // chunk_size, old_size % chunk_size)
+        tail = Tail(old_size // chunk_size, old_size % chunk_size)
         index = first
         while index < end_chunk:
             start = index * chunk_size
@@ -277,9 +267,10 @@ class OpenFile:
         file = self.file
         state, geometry = file.state, file.geometry
         file.mark_dirty()
+        file.prepare_hole()
         old_size = state.size
         old_chunks = geometry.chunk_count(old_size)
-        tail = _Tail(old_size // geometry.chunk_size, old_size % geometry.chunk_size)
+        tail = Tail(old_size // geometry.chunk_size, old_size % geometry.chunk_size)
         try:
             if tail.length and self._is_present(tail.chunk_index):
                 kept = memoryview(self._keep(tail.chunk_index))
@@ -311,15 +302,12 @@ class OpenFile:
         chunks = geometry.chunk_count(new_size)
         old_chunks = geometry.chunk_count(state.size)
         if chunks:
-            self._alter_set(self._outdated(chunks, old_chunks))
-            last = chunks - 1
-            length = geometry.chunk_length(last, new_size)
-            if length < geometry.chunk_length(last, state.size) and self._is_present(last):
-                kept = self._keep(last)
-                kept[length:] = bytes(len(kept) - length)
-                self._replace(last, memoryview(kept), length)
+            outdated = self._outdated(chunks, old_chunks)
+            self._shorten(chunks - 1, new_size)
         else:
-            self._alter_set(state.chunk_set)
+            outdated = state.chunk_set
+            file.backing.truncate(file.descriptor, geometry.ciphertext_size(0))
+        self._alter_set(outdated)
         if self._kept_index >= chunks:
             self._kept_index = -1
         if file.extents is not None:
@@ -327,7 +315,26 @@ class OpenFile:
         state.size = new_size
         if not chunks:
             file.extents = None
-        file.backing.truncate(file.descriptor, geometry.ciphertext_size(new_size))
+
+    def _shorten(self, last: int, new_size: int) -> None:
+        """Cut the backing file behind chunk `last`, and that chunk if it ends earlier now."""
+        file = self.file
+        old_size, geometry = file.state.size, file.geometry
+        length = geometry.chunk_length(last, new_size)
+        tail = Tail(last, geometry.chunk_length(last, old_size))
+        try:
+            if length < tail.length and self._is_present(last):
+                kept = memoryview(self._keep(last))
+                tail.save(kept, self._kept_nonce, copy=False)
+                self._replace(last, kept, length)
+                tail.nonce = self._kept_nonce
+            file.backing.truncate(file.descriptor, geometry.ciphertext_size(new_size))
+        except OSError:
+            self._kept_index = -1
+            self._restore_tail(tail, old_size)
+            raise
+        if self._kept_index == last and self._kept is not None:
+            self._kept[length:] = bytes(len(self._kept) - length)
 
     def _replace(self, chunk_index: int, kept: memoryview, length: int) -> None:
         """Write the kept chunk, which replaces its record, with this many of its bytes."""
@@ -345,7 +352,7 @@ class OpenFile:
         self.file.state.chunk_set ^= difference
         self._vetting.restart()
 
-    def _restore_tail(self, tail: "_Tail", old_size: int) -> None:
+    def _restore_tail(self, tail: "Tail", old_size: int) -> None:
         """After a write that failed while the file grew: its old length and last chunk again.
 
         The last chunk's record had to change to grow with the file, and may now be cut.

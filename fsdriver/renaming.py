@@ -1,8 +1,8 @@
 """What gives an existing file, symlink or folder another name: rename and link.
 
 Each is sealed to the names it lies under (FORMAT.md section 3). So a rename makes it valid under
-both names first, renames in one step, and then drops the old one; a stop anywhere in between
-leaves it readable. Sites are borders: nothing is renamed or linked across one (EXDEV).
+both names first and then renames in one step; a stop anywhere in between leaves it readable.
+Sites are borders: nothing is renamed or linked across one (EXDEV).
 """
 
 import errno
@@ -42,8 +42,11 @@ class Renaming:
             with self._tree.sealed(inode, writable=True) as file:
                 if not file.state.unbound:
                     file.rebind((*file.state.bindings, known.binding))
-        elif inode.kind == stat.S_IFLNK:
-            self._retarget(inode, place, None)
+        elif inode.kind == stat.S_IFLNK and self._tree.target(place)[1]:
+            # One that lost a link, or whose rename was interrupted, has two bindings still.
+            single = backing.stat(place.folder.descriptor, place.name.text).st_nlink == 1
+            more = (place.name.binding, known.binding)
+            self._retarget(inode, place, more if single else ())
         with folder.announced(backing, known):
             backing.link(place.folder.descriptor, place.name.text, folder.descriptor, known.text)
         inode.add_name(parent, name)
@@ -142,29 +145,29 @@ class Renaming:
         elif inode.kind == stat.S_IFDIR:
             folder = self._tree.folder(inode)
             folder.rebind(self._backing, (place.name.binding, new_name.binding))
-        elif inode.kind == stat.S_IFLNK:
-            self._retarget(inode, place, None)
+        elif inode.kind == stat.S_IFLNK and self._tree.target(place)[1]:
+            self._retarget(inode, place, (place.name.binding, new_name.binding))
 
     def _tighten(self, place: Place, inode: Inode) -> None:
-        """After a rename: valid under the new name only. A file waits for its next rename."""
-        if inode.kind == stat.S_IFDIR:
-            self._tree.folder(inode).rebind(self._backing, (place.name.binding,))
-        elif inode.kind == stat.S_IFLNK:
-            status = self._backing.stat(place.folder.descriptor, place.name.text)
-            if status.st_nlink == 1:
-                self._retarget(inode, place, place.name.binding)
+        """After a rename: a symlink is valid under the new name only.
 
-    def _retarget(self, inode: Inode, place: Place, binding: bytes | None) -> None:
-        """Write a symlink anew, bound to a name or to none; it is replaced in one step."""
+        A file or a folder stays valid under the old one until its next rename. Its header would
+        have to be written once more, and after a power cut that may be in the store while the
+        rename is not; a symlink's text and its name are ordered by the same journal.
+        """
+        if inode.kind == stat.S_IFLNK and self._tree.target(place)[1]:
+            self._retarget(inode, place, (place.name.binding,))
+
+    def _retarget(self, inode: Inode, place: Place, bindings: tuple[bytes, ...]) -> None:
+        """Write a symlink anew, in one step; of several links this one becomes its own."""
         backing, folder = self._backing, place.folder
-        text = backing.read_symlink(folder.descriptor, place.name.text)
-        names = folder.site.names
-        target, bound = names.decrypt_target(text, binding or place.name.binding)
-        if bound == (binding is not None):
+        target, bound = self._tree.target(place)
+        if bound == bindings:
             return
         status = backing.stat(folder.descriptor, place.name.text)
         temporary = temporary_name()
-        backing.make_symlink(folder.descriptor, temporary, names.encrypt_target(target, binding))
+        text = folder.site.names.encrypt_target(target, bindings)
+        backing.make_symlink(folder.descriptor, temporary, text)
         try:
             if os.geteuid() == 0:
                 backing.change_owner(folder.descriptor, temporary, status.st_uid, status.st_gid)
@@ -176,7 +179,10 @@ class Renaming:
         except BaseException:
             backing.unlink(folder.descriptor, temporary)
             raise
-        self._tree.inodes.replace_key(inode, new_status)
+        if status.st_nlink == 1:
+            self._tree.inodes.replace_key(inode, new_status)
+        else:
+            self._tree.inodes.orphan(inode)
 
 
 def _swap_names(

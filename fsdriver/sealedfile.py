@@ -6,6 +6,7 @@ whatever the number of its links and handles.
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from hmac import compare_digest
 from typing import Protocol
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from fsdriver import extentpages
 from fsdriver.backing import Backing
 from fsdriver.errors import (
+    ChunkInvalid,
     HeaderInvalid,
     KeyRejected,
     NameBindingMismatch,
@@ -26,6 +28,7 @@ from fsdriver.format.extents import ExtentMap
 from fsdriver.format.filekeys import FileKeys
 from fsdriver.format.geometry import HEADER_SIZE, NONCE_SIZE, Geometry
 from fsdriver.format.header import ClearHeader, SealedState
+from fsdriver.sessions import Session
 
 
 class Lease(Protocol):
@@ -65,6 +68,7 @@ class SealedFile:
         "_clear",
         "_header_cipher",
         "_keys",
+        "_sealed_chunks",
         "backing",
         "chunk_set",
         "cipher",
@@ -74,6 +78,7 @@ class SealedFile:
         "geometry",
         "lease",
         "locked",
+        "session",
         "state",
         "writable",
     )
@@ -85,6 +90,7 @@ class SealedFile:
         clear: ClearHeader,
         keys: FileKeys,
         lease: Lease,
+        session: Session,
         *,
         writable: bool,
     ) -> None:
@@ -92,11 +98,14 @@ class SealedFile:
         self.descriptor = descriptor
         self.writable = writable
         self.lease = lease
+        self.session = session
         self.file_id = clear.file_id
         self.geometry = Geometry(clear.chunk_size)
         self.state = SealedState()
         self.extents: ExtentMap | None = None
         """Chunks present in a sparse file; None for a dense one."""
+        self._sealed_chunks = 0
+        """How many chunks the header in the store says that there are."""
         self._clear = clear.pack()
         self.locked = False
         """Whether the keys were dropped because the lease ended."""
@@ -138,6 +147,7 @@ class SealedFile:
         backing: Backing,
         descriptor: int,
         lease: Lease,
+        session: Session,
         chunk_size: int,
         bindings: tuple[bytes, ...],
     ) -> "SealedFile":
@@ -155,18 +165,18 @@ class SealedFile:
             lease.wrap_file_key(file_id, file_key, generation),
             keys.commitment,
         )
-        sealed = cls(backing, descriptor, clear, keys, lease, writable=True)
+        sealed = cls(backing, descriptor, clear, keys, lease, session, writable=True)
         sealed.state.bindings = bindings
         backing.write(descriptor, [sealed.next_header()], 0)
         return sealed
 
     @classmethod
     def open(
-        cls, backing: Backing, descriptor: int, lease: Lease, *, writable: bool
+        cls, backing: Backing, descriptor: int, lease: Lease, session: Session, *, writable: bool
     ) -> "SealedFile":
         """Read and verify the header; raises a Damaged error, KeyRejected, or FormatUnsupported.
 
-        A file that was being written when its driver stopped still has `state.dirty` set.
+        A file that a driver left behind when it stopped has `state.dirty` set: call `recover`.
         """
         raw = backing.read(descriptor, HEADER_SIZE, 0)
         clear = ClearHeader.parse(raw)
@@ -176,17 +186,26 @@ class SealedFile:
                 f"{lease.site_id.hex()}: it was moved between sites in the store"
             )
         keys = _open_keys(clear, lease)
-        sealed = cls(backing, descriptor, clear, keys, lease, writable=writable)
+        sealed = cls(backing, descriptor, clear, keys, lease, session, writable=writable)
         sealed.state = state = header.unseal(raw, sealed._header_cipher)
-        if not state.dirty:
-            length = backing.stat_open(descriptor).st_size
-            expected = sealed.geometry.ciphertext_size(state.size)
-            if length != expected:
-                raise SizeMismatch(
-                    f"the backing file has {length} bytes and was sealed with {expected}: it was "
-                    f"{'cut' if length < expected else 'extended'} in the store"
-                )
+        length = backing.stat_open(descriptor).st_size
+        expected = sealed.geometry.ciphertext_size(state.size)
+        sealed._sealed_chunks = sealed.geometry.chunk_count(state.size)
+        if not state.dirty and length == expected:
             extentpages.load(sealed)
+        elif session.may_recover(state.session, clear.file_id):
+            state.dirty = True
+        elif state.dirty:
+            raise HeaderInvalid(
+                "the file was left unsealed by a driver that this host does not know to have "
+                "stopped: an old header was put back in the store, or the store was last written "
+                "on another host; mount it there, or accept such files with -o recover"
+            )
+        else:
+            raise SizeMismatch(
+                f"the backing file has {length} bytes and was sealed with {expected}: it was "
+                f"{'cut' if length < expected else 'extended'} in the store"
+            )
         return sealed
 
     def check_binding(self, binding: bytes) -> None:
@@ -203,18 +222,40 @@ class SealedFile:
         unbound = len(unique) > header.BINDINGS
         self.state.bindings = () if unbound else unique
         self.state.unbound = unbound
-        self.write_header()
+        if self.state.dirty:
+            # Its size is new and its extents are those of before, so that a header of both would
+            # name holes as chunks, and recover would take them for damage.
+            self.seal()
+        else:
+            self.write_header()
 
     def next_header(self) -> bytes:
         """The header of the present state, one generation on."""
         self.state.generation += 1
+        self.state.session = self.session.id
         return header.seal(self._clear, self.state, self._header_cipher)
 
     def write_header(self) -> None:
         """Write the present state; the file's times stay as they were."""
         status = self.backing.stat_open(self.descriptor)
         self.backing.write(self.descriptor, [self.next_header()], 0)
-        self.backing.change_open_times(self.descriptor, status.st_atime_ns, status.st_mtime_ns)
+        self.note_written()
+        with suppress(PermissionError):  # of a file that somebody else owns
+            self.backing.change_open_times(self.descriptor, status.st_atime_ns, status.st_mtime_ns)
+
+    def note_written(self) -> None:
+        """The header of the present state is in the store."""
+        self._sealed_chunks = self.geometry.chunk_count(self.state.size)
+
+    def prepare_hole(self) -> None:
+        """Before chunks that the header in the store names become a hole: seal that they went.
+
+        So what an unsealed header names is there, and what is not was taken away by somebody.
+        """
+        if self._sealed_chunks > self.geometry.chunk_count(self.state.size):
+            self.mark_dirty()
+            self.seal()
+            self.mark_dirty()
 
     def mark_dirty(self) -> None:
         """Before content changes in place: from here on a crash leads to `recover`."""
@@ -263,9 +304,14 @@ class SealedFile:
             for index in list(nonces):
                 if extentpages.is_page(self, index):
                     del nonces[index]
+        # A chunk that the header names is there, or is damage; it is never a hole (see
+        # prepare_hole). At the end of the file it may have been cut off on purpose.
+        for first, end in self._named().runs():
+            for index in range(first, min(end, geometry.chunk_count(size))):
+                nonces.setdefault(index, bytes(NONCE_SIZE))
         self.extents = ExtentMap()
         digest = 0
-        for index, nonce in nonces.items():
+        for index, nonce in sorted(nonces.items()):
             self.extents.add(index, index + 1)
             digest ^= self.chunk_set.digest(index, nonce)
         self.state = replace(self.state, size=size, chunk_set=digest)
@@ -276,6 +322,14 @@ class SealedFile:
         elif self.extents.is_dense(geometry.chunk_count(size)):
             self.extents = None
         return size
+
+    def _named(self) -> ExtentMap:
+        """The chunks that the header in the store says are there."""
+        try:
+            extentpages.load(self)
+        except (HeaderInvalid, ChunkInvalid):
+            return ExtentMap()  # its pages lay in holes that have been written since
+        return self.extents or ExtentMap.full(self._sealed_chunks)
 
     def _written(self, chunks: int) -> Iterator[int]:
         """Chunk indexes below `chunks` that the store's filesystem does not hold as a hole."""

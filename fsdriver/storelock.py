@@ -1,53 +1,64 @@
-"""One driver for each store: who holds it, and a clear refusal for whoever comes second."""
+"""One driver for each store: a lock in the store, and the host's note of who holds it.
+
+The lock says nothing, since whoever owns the store reads it; who holds it is told in the host's own
+folder for the store.
+"""
 
 import fcntl
 import json
 import os
-import socket
+from contextlib import suppress
 from typing import Final
 
 from fsdriver.errors import StoreBusy, StoreError
 from fsdriver.store import control_folder
 
 _LOCK: Final = "lock"
+_NOTE: Final = "mount.json"
+_NOTE_SIZE: Final = 4096
 
 
 class StoreLock:
     """Held by a lock on `.ckfs/lock` that the system gives back when the driver ends."""
 
-    def __init__(self, store: str, mountpoint: str, *, read_only: bool) -> None:
+    def __init__(self, store: str, host_folder: str, *, read_only: bool) -> None:
         place = os.path.join(control_folder(store), _LOCK)
+        self._note = os.path.join(host_folder, _NOTE)
         flags = os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             self._descriptor = os.open(place, flags | os.O_RDWR | os.O_CREAT, 0o600)
-            writable = True
         except OSError as error:
             if not read_only:
                 raise StoreError(f"{place} cannot be opened: {error.strerror}") from None
             # A read-only mount of a read-only medium: the folder itself is what is locked.
             self._descriptor = os.open(control_folder(store), os.O_RDONLY | os.O_CLOEXEC)
-            writable = False
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            holder = _holder(self._descriptor) if writable else ""
             os.close(self._descriptor)
             raise StoreBusy(
-                f"the store {store} is in use{holder}; unmount it there first"
+                f"the store {store} is in use{self._holder()}; unmount it there first"
             ) from None
-        if writable:
-            who = {"pid": os.getpid(), "host": socket.gethostname(), "mountpoint": mountpoint}
-            os.ftruncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, json.dumps(who).encode() + b"\n", 0)
+
+    def note(self, mountpoint: str) -> None:
+        """For whoever comes second; once the host's folder is there."""
+        who = {"pid": os.getpid(), "mountpoint": mountpoint}
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        with suppress(OSError):
+            descriptor = os.open(self._note, flags, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump(who, file)
 
     def release(self) -> None:
         """Let another driver have the store."""
+        with suppress(OSError):
+            os.unlink(self._note)
         os.close(self._descriptor)
 
-
-def _holder(descriptor: int) -> str:
-    try:
-        who = json.loads(os.pread(descriptor, 4096, 0))
-        return f" by process {who['pid']} on {who['host']}, mounted at {who['mountpoint']}"
-    except (ValueError, KeyError, TypeError):
-        return ""
+    def _holder(self) -> str:
+        try:
+            with open(self._note, encoding="utf-8") as file:
+                who = json.loads(file.read(_NOTE_SIZE))
+            return f" by process {int(who['pid'])}, mounted at {who['mountpoint']}"
+        except (OSError, ValueError, KeyError, TypeError):
+            return " by another account or another host"

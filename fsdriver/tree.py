@@ -10,11 +10,17 @@ import stat
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
+from fsdriver.attributes import AttributeView
 from fsdriver.backing import Backing
 from fsdriver.buffers import Buffers
-from fsdriver.errors import DirectoryRecordInvalid, HeaderInvalid, SizeMismatch, refuse
+from fsdriver.errors import (
+    DirectoryRecordInvalid,
+    HeaderInvalid,
+    NameBindingMismatch,
+    refuse,
+)
 from fsdriver.folder import (
     FOREIGN_SUFFIX,
     BackingName,
@@ -25,30 +31,13 @@ from fsdriver.folder import (
     read_record,
 )
 from fsdriver.format import directory
-from fsdriver.format.geometry import HEADER_SIZE, Geometry
+from fsdriver.format.geometry import Geometry
 from fsdriver.inodes import ROOT, Inode, InodeTable
 from fsdriver.openfile import OpenFile
 from fsdriver.sealedfile import SealedFile
+from fsdriver.sessions import Session
 
-_SYMLINK_OVERHEAD: Final = 18
 _FOREIGN = BackingName("", bytes(16))
-
-
-class Attributes(NamedTuple):
-    """What stat(2) shows of one inode; sizes are of plaintext."""
-
-    number: int
-    mode: int
-    nlink: int
-    uid: int
-    gid: int
-    rdev: int
-    size: int
-    blocks: int
-    block_size: int
-    atime_ns: int
-    mtime_ns: int
-    ctime_ns: int
 
 
 class Place(NamedTuple):
@@ -70,6 +59,7 @@ class Tree:
         chunk_size: int,
         plaintext_names: bool,
         folders_open: int = 256,
+        session: Session | None = None,
         owner: tuple[int | None, int | None] = (None, None),
         report: Callable[[Inode, Exception], None] = lambda _inode, _error: None,
     ) -> None:
@@ -81,7 +71,8 @@ class Tree:
         self.site = sites
         self._plaintext_names = plaintext_names
         self._folders_open = folders_open
-        self._uid, self._gid = owner
+        self.session = session or Session()
+        self.attributes = AttributeView(self.geometry, *owner).of
         self._recent: OrderedDict[Inode, None] = OrderedDict()
         self.inodes = InodeTable(backing.stat_open(root_descriptor))
         root = self.inodes.root
@@ -194,6 +185,30 @@ class Tree:
             return Place(folder, folder.backing_name(name))
         raise refuse(errno.ESTALE)
 
+    def target(self, place: Place) -> tuple[bytes, tuple[bytes, ...]]:
+        """A symlink's target and bindings; raises NameBindingMismatch or NameInvalid."""
+        text = self.backing.read_symlink(place.folder.descriptor, place.name.text)
+        target, bindings = place.folder.site.names.decrypt_target(text)
+        if bindings and place.name.binding not in bindings:
+            raise NameBindingMismatch(
+                "the symlink was written under another name: it was moved or swapped in the store"
+            )
+        return target, bindings
+
+    def path_in_store(self, inode: Inode) -> str:
+        """Where an inode lies, relative to the store."""
+        parts: list[str] = []
+        at: Inode | None = inode
+        while at is not None and at.number != ROOT:
+            parts.append(self.place(at).name.text)
+            at = at.parent
+        return "/".join(reversed(parts))
+
+    def site_of(self, inode: Inode) -> bytes:
+        """The id of the site that an inode belongs to."""
+        folder = inode if inode.kind == stat.S_IFDIR else inode.parent
+        return self.folder(folder or self.inodes.root).site.lease.site_id
+
     def find(self, parent: Inode, name: bytes) -> tuple[Place, os.stat_result, bool]:
         """The place and status of a name, and whether it is foreign; raises ENOENT and others."""
         folder = self.folder(parent)
@@ -255,40 +270,6 @@ class Tree:
             self.inodes.replace_key(inode, status)
         return status
 
-    def attributes(self, inode: Inode, status: os.stat_result) -> Attributes:
-        """`status` as a program is to see it."""
-        mode = status.st_mode
-        size = status.st_size
-        if inode.foreign:
-            mode, size = kind_of(status), 0
-        elif inode.open is not None:
-            size = inode.open.size
-        elif inode.kind == stat.S_IFREG:
-            size = self._plaintext_size(size)
-        elif inode.kind == stat.S_IFLNK:
-            size = max(0, size * 3 // 4 - _SYMLINK_OVERHEAD)
-        return Attributes(
-            inode.number,
-            mode,
-            status.st_nlink,
-            status.st_uid if self._uid is None else self._uid,
-            status.st_gid if self._gid is None else self._gid,
-            status.st_rdev,
-            size,
-            status.st_blocks,
-            self.geometry.chunk_size,
-            status.st_atime_ns,
-            status.st_mtime_ns,
-            status.st_ctime_ns,
-        )
-
-    def _plaintext_size(self, length: int) -> int:
-        try:
-            return self.geometry.plaintext_size(length)
-        except SizeMismatch:
-            # Damage is found, and said, when the file is opened; a listing must not fail on it.
-            return max(0, length - HEADER_SIZE) // self.geometry.stride * self.geometry.chunk_size
-
     # Files
 
     def open_content(self, inode: Inode, *, writable: bool) -> OpenFile:
@@ -316,6 +297,9 @@ class Tree:
             return
         try:
             content.seal()
+        except BaseException:
+            self.session.unsealed.add(content.file.file_id)
+            raise
         finally:
             inode.vetted |= content.vetted
             inode.open = None
@@ -353,13 +337,17 @@ class Tree:
             writable = False
             descriptor = self.backing.open_file(folder.descriptor, place.name.text, writable=False)
         try:
-            file = SealedFile.open(self.backing, descriptor, folder.site.lease, writable=writable)
+            file = SealedFile.open(
+                self.backing, descriptor, folder.site.lease, self.session, writable=writable
+            )
             if file.geometry.chunk_size != self.geometry.chunk_size:
                 raise HeaderInvalid(
                     f"the file has chunks of {file.geometry.chunk_size} bytes, its store of "
                     f"{self.geometry.chunk_size}: it comes from another store"
                 )
             file.check_binding(place.name.binding)
+            if file.state.unbound and writable:
+                self._bind_again(file, place.name.binding)
             if file.state.dirty:
                 size = file.recover()
                 self.report(
@@ -370,6 +358,11 @@ class Tree:
             self.backing.close(descriptor)
             raise
         return file
+
+    def _bind_again(self, file: SealedFile, binding: bytes) -> None:
+        """A file that had too many links to be bound to each, and has one left."""
+        if self.backing.stat_open(file.descriptor).st_nlink == 1 and not file.state.dirty:
+            file.rebind((binding,))
 
 
 class Recovered(Exception):

@@ -25,11 +25,12 @@ SEALED_SIZE: Final = HEADER_SIZE - CLEAR_SIZE - 16
 
 BINDING_SIZE: Final = 16
 BINDINGS: Final = 4
-MAP_SIZE: Final = 232
+SESSION_SIZE: Final = 16
+MAP_SIZE: Final = 216
 MAP_PAGES: Final = 6
 
 _CLEAR = struct.Struct(">4sBBBBB3xI16s16s48s32s")
-_SEALED = struct.Struct(f">QQBBBxHxx16s32s{BINDINGS * BINDING_SIZE}s{MAP_SIZE}s")
+_SEALED = struct.Struct(f">QQBBBxHxx16s{SESSION_SIZE}s32s{BINDINGS * BINDING_SIZE}s{MAP_SIZE}s")
 _PAGE = struct.Struct(f">Q{NONCE_SIZE}sI")
 
 _DIRTY: Final = 1
@@ -106,6 +107,8 @@ class SealedState:
 
     size: int = 0
     generation: int = 0
+    session: bytes = bytes(SESSION_SIZE)
+    """The driver's session that sealed it (sessions.py)."""
     dirty: bool = False
     unbound: bool = False
     chunk_set: int = 0
@@ -139,6 +142,7 @@ class SealedState:
             len(self.extent_pages),
             0 if self.extent_pages else len(area),
             self.chunk_set.to_bytes(16),
+            self.session,
             self.content_digest or bytes(32),
             b"".join(self.bindings),
             area,
@@ -147,7 +151,7 @@ class SealedState:
     @classmethod
     def parse(cls, plaintext: bytes) -> "SealedState":
         """Raises HeaderInvalid for anything that `pack` would not have written."""
-        size, generation, flags, bindings, pages, length, digest, content, names, area = (
+        size, generation, flags, bindings, pages, length, digest, session, content, names, area = (
             _SEALED.unpack(plaintext)
         )
         if flags & ~_KNOWN_FLAGS or bindings > BINDINGS or pages > MAP_PAGES or length > MAP_SIZE:
@@ -156,6 +160,7 @@ class SealedState:
         state = cls(
             size=size,
             generation=generation,
+            session=session,
             dirty=bool(flags & _DIRTY),
             unbound=bool(flags & _UNBOUND),
             chunk_set=int.from_bytes(digest),

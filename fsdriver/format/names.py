@@ -23,7 +23,10 @@ RESERVED: Final = ".ckfs"
 cannot, as '.' is not in their alphabet."""
 
 XATTR_PREFIX: Final = "user.ckfs."
-_UNBOUND: Final = bytes(BINDING_SIZE)
+SYMLINK_BINDINGS: Final = 2
+"""Two, for a rename that is under way and for a hard link; a third link leaves it unbound."""
+SYMLINK_OVERHEAD: Final = 1 + 16 + 1 + SYMLINK_BINDINGS * BINDING_SIZE
+"""What a symlink's text, decoded, has more than its target."""
 _SYMLINK_VERSION: Final = b"\x01"
 _XATTR_SALT: Final = 16
 _XATTR_FORM: Final = b"\0"
@@ -39,12 +42,12 @@ def _base64url(data: bytes) -> str:
 
 
 def _unpack_symlink(text: str) -> bytes:
-    """Version, flag and what is sealed; ValueError for a text that no writer writes."""
+    """What is sealed; ValueError for a text that no writer writes."""
     raw = base64.urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
     # The decoder lets foreign characters and stray last bits pass: one text for one symlink.
-    if _base64url(raw) != text or raw[:1] != _SYMLINK_VERSION or raw[1:2] not in (b"\0", b"\1"):
+    if _base64url(raw) != text or raw[:1] != _SYMLINK_VERSION:
         raise ValueError(text)
-    return raw
+    return raw[1:]
 
 
 def _unpack_xattr_value(plaintext: bytes) -> bytes:
@@ -87,25 +90,31 @@ class NameCipher:
                 "moved here in the store"
             ) from None
 
-    def encrypt_target(self, target: bytes, binding: bytes | None) -> str:
-        """The text of the backing symlink; `binding` is None for one with several links."""
-        bound = binding or _UNBOUND
-        flag = b"\x01" if binding is None else b"\x00"
-        sealed = self._symlinks.encrypt(target, [_SYMLINK_VERSION + flag + bound])
-        return _base64url(_SYMLINK_VERSION + flag + sealed)
+    def encrypt_target(self, target: bytes, bindings: tuple[bytes, ...]) -> str:
+        """The text of the backing symlink: valid under these names, or with none under any."""
+        if len(bindings) > SYMLINK_BINDINGS:
+            raise ValueError("more bindings than a symlink holds")
+        slots = b"".join(bindings).ljust(SYMLINK_BINDINGS * BINDING_SIZE, b"\0")
+        plaintext = bytes((len(bindings),)) + slots + target
+        return _base64url(_SYMLINK_VERSION + self._symlinks.encrypt(plaintext, [_SYMLINK_VERSION]))
 
-    def decrypt_target(self, text: str, binding: bytes) -> tuple[bytes, bool]:
-        """The target and whether it was bound to its name; raises NameInvalid."""
+    def decrypt_target(self, text: str) -> tuple[bytes, tuple[bytes, ...]]:
+        """The target and the names that it is valid under; raises NameInvalid."""
         try:
-            raw = _unpack_symlink(text)
-            version, flag, sealed = raw[:1], raw[1:2], raw[2:]
-            bound = _UNBOUND if flag == b"\x01" else binding
-            return self._symlinks.decrypt(sealed, [version + flag + bound]), flag == b"\x00"
-        except (ValueError, InvalidTag):
+            plaintext = self._symlinks.decrypt(_unpack_symlink(text), [_SYMLINK_VERSION])
+            count, target = plaintext[0], plaintext[1 + SYMLINK_BINDINGS * BINDING_SIZE :]
+            bindings = tuple(
+                plaintext[at : at + BINDING_SIZE]
+                for at in range(1, 1 + min(count, SYMLINK_BINDINGS) * BINDING_SIZE, BINDING_SIZE)
+            )
+            if self.encrypt_target(target, bindings) != text:
+                raise ValueError(text)
+        except (ValueError, IndexError, InvalidTag):
             raise NameInvalid(
-                "the symlink was not written under this name: it is foreign, or it was moved or "
-                "swapped in the store"
+                "the symlink was not written by this site: it is foreign, or it was changed in "
+                "the store"
             ) from None
+        return target, bindings
 
     def encrypt_xattr_name(self, owner_id: bytes, name: bytes) -> str:
         """The backing attribute's name; `owner_id` is the file's or the directory's id."""

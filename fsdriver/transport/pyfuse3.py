@@ -15,10 +15,10 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import pyfuse3
 import trio
 
+from fsdriver.attributes import Attributes
 from fsdriver.changes import Changes
 from fsdriver.filesystem import Filesystem
 from fsdriver.namespace import Caller
-from fsdriver.tree import Attributes
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -8,9 +8,11 @@ from fsdriver.backing import Backing
 from fsdriver.filesystem import Filesystem
 from fsdriver.inodes import ROOT
 from fsdriver.namespace import Caller
+from fsdriver.sessionbook import SessionBook
 from fsdriver.sites import Sites
 from fsdriver.tree import Tree
 from keyhierarchy.hierarchy import Hierarchy
+from keyhierarchy.statedir import store_folder
 
 CALLER = Caller(os.geteuid(), os.getegid())
 
@@ -38,12 +40,14 @@ class Driver:
         )
         self.open()
 
-    def open(self, *, read_only: bool = False) -> None:
+    def open(self, *, read_only: bool = False, recover: bool = False) -> None:
         document = store.load(self.store)
         self.hierarchy = Hierarchy.open(
             store.control_folder(self.store), self.state_dir, bytes.fromhex(document.store_id)
         )
         document.check(self.hierarchy.lease(bytes.fromhex(document.site_id)).metadata_key)
+        self.book = SessionBook(store_folder(self.state_dir, bytes.fromhex(document.store_id)))
+        self.session = self.book.begin(read_only=read_only, accepts_all=recover)
         self.tree = Tree(
             self.backing,
             self.backing.open_root(self.store),
@@ -51,11 +55,13 @@ class Driver:
             chunk_size=document.chunk_size,
             plaintext_names=document.names == "plaintext",
             folders_open=16,
+            session=self.session,
         )
         self.fs = Filesystem(self.tree, read_only=read_only)
 
     def close(self) -> None:
         self.fs.close()
+        self.book.end(self.session)
         self.hierarchy.close()
 
     def drop(self) -> None:
