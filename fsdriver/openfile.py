@@ -143,12 +143,18 @@ class OpenFile:
         if not view:
             return 0
         self._check_size(offset + len(view))
-        if offset > self.file.state.size:
-            self._grow(offset)
-        if self.file.state.size == 0:
-            self._write_from_empty(view)
-        else:
-            self._write_run(offset, view)
+        old_size = self.file.state.size
+        try:
+            if offset > old_size:
+                self._grow(offset)
+            if self.file.state.size == 0:
+                self._write_from_empty(view)
+            else:
+                self._write_run(offset, view)
+        except OSError:
+            with suppress(OSError):
+                self.truncate(old_size)  # zeros up to the offset were for this write alone
+            raise
         return len(view)
 
     def _write_from_empty(self, view: memoryview) -> None:

@@ -42,11 +42,11 @@ class Renaming:
             with self._tree.sealed(inode, writable=True) as file:
                 if not file.state.unbound:
                     file.rebind((*file.state.bindings, known.binding))
-        elif inode.kind == stat.S_IFLNK:
-            _target, bindings = self._tree.target(place)
-            if bindings:
-                more = (place.name.binding, known.binding)
-                self._retarget(inode, place, more if len(bindings) == 1 else ())
+        elif inode.kind == stat.S_IFLNK and self._tree.target(place)[1]:
+            # One that lost a link, or whose rename was interrupted, has two bindings still.
+            single = backing.stat(place.folder.descriptor, place.name.text).st_nlink == 1
+            more = (place.name.binding, known.binding)
+            self._retarget(inode, place, more if single else ())
         with folder.announced(backing, known):
             backing.link(place.folder.descriptor, place.name.text, folder.descriptor, known.text)
         inode.add_name(parent, name)

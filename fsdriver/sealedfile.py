@@ -222,7 +222,12 @@ class SealedFile:
         unbound = len(unique) > header.BINDINGS
         self.state.bindings = () if unbound else unique
         self.state.unbound = unbound
-        self.write_header()
+        if self.state.dirty:
+            # Its size is new and its extents are those of before, so that a header of both would
+            # name holes as chunks, and recover would take them for damage.
+            self.seal()
+        else:
+            self.write_header()
 
     def next_header(self) -> bytes:
         """The header of the present state, one generation on."""

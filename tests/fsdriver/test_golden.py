@@ -233,7 +233,8 @@ def add_site(driver: Driver) -> bytes:
 def test_both_readers_agree_on_a_store_with_two_sites(tmp_path):
     driver = Driver(str(tmp_path))
     site_id = add_site(driver)
-    driver.fs.make_site(ROOT, b"team", site_id, CALLER)
+    driver.fs.announce_site(ROOT, b"team", site_id, CALLER)
+    driver.mkdir("team")
     driver.write_file("mine", b"one site's")
     driver.mkdir("team/folder")
     driver.write_file("team/folder/ours", b"another site's")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fsdriver.errors import NameInvalid
 from fsdriver.format import base32hex
-from fsdriver.format.names import NAME_MAX, NameCipher
+from fsdriver.format.names import NAME_MAX, SYMLINK_OVERHEAD, NameCipher
 from tests.fsdriver.test_filekeys import expand
 from tests.fsdriver.wycheproof import groups
 
@@ -73,57 +73,89 @@ def test_a_foreign_name(text):
         CIPHER.decrypt_name(HERE, text)
 
 
-@given(st.binary(max_size=3053), st.booleans())
-def test_a_target_comes_back(target, bound):
-    binding = b"b" * 16
-    text = CIPHER.encrypt_target(target, binding if bound else None)
-    assert CIPHER.decrypt_target(text, binding) == (target, bound)
-    flag = b"\0" if bound else b"\1"
-    associated = b"\x01" + flag + (binding if bound else bytes(16))
-    raw = b"\x01" + flag + siv("symlinks").encrypt(target, [associated])
+FIRST, SECOND = b"b" * 16, b"c" * 16
+
+
+@given(st.binary(max_size=3021), st.sampled_from([(), (FIRST,), (FIRST, SECOND)]))
+def test_a_target_comes_back(target, bindings):
+    text = CIPHER.encrypt_target(target, bindings)
+    assert CIPHER.decrypt_target(text) == (target, bindings)
+    plaintext = bytes([len(bindings)]) + b"".join(bindings).ljust(32, b"\0") + target
+    raw = b"\x01" + siv("symlinks").encrypt(plaintext, [b"\x01"])
     assert text == base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-    assert len(text) == -(-4 * (18 + len(target)) // 3)
+    assert len(text) == -(-4 * (50 + len(target)) // 3)
+    assert len(text) * 3 // 4 - SYMLINK_OVERHEAD == len(target)
 
 
 def test_the_longest_target():
-    assert len(CIPHER.encrypt_target(bytes(3053), None)) == 4095
-    assert len(CIPHER.encrypt_target(bytes(3054), None)) == 4096
+    assert len(CIPHER.encrypt_target(bytes(3021), ())) == 4095
+    assert len(CIPHER.encrypt_target(bytes(3022), ())) == 4096
 
 
-def test_a_bound_target_belongs_to_its_name():
-    text = CIPHER.encrypt_target(b"/etc/passwd", b"b" * 16)
-    with pytest.raises(NameInvalid, match="not written under this name"):
-        CIPHER.decrypt_target(text, b"c" * 16)
-    unbound = CIPHER.encrypt_target(b"/etc/passwd", None)
-    assert CIPHER.decrypt_target(unbound, b"c" * 16) == (b"/etc/passwd", False)
+def test_a_symlink_has_room_for_two_names():
+    with pytest.raises(ValueError, match="more bindings"):
+        CIPHER.encrypt_target(b"target", (FIRST, SECOND, bytes(16)))
 
 
-@pytest.mark.parametrize("binding", [b"b" * 16, None])
-def test_every_changed_bit_of_a_symlink_is_refused(binding):
-    text = CIPHER.encrypt_target(b"target", binding)
+def test_a_target_belongs_to_its_site():
+    text = CIPHER.encrypt_target(b"/etc/passwd", (FIRST,))
+    with pytest.raises(NameInvalid, match="not written by this site"):
+        NameCipher(bytes(32)).decrypt_target(text)
+
+
+@pytest.mark.parametrize("bindings", [(FIRST, SECOND), ()])
+def test_every_changed_bit_of_a_symlink_is_refused(bindings):
+    text = CIPHER.encrypt_target(b"target", bindings)
     for changed in flips(text.encode()):
         with pytest.raises(NameInvalid):
-            CIPHER.decrypt_target(changed.decode("latin-1"), b"b" * 16)
+            CIPHER.decrypt_target(changed.decode("latin-1"))
 
 
 def test_no_second_text_for_one_symlink():
-    text = CIPHER.encrypt_target(b"tar", b"b" * 16)  # 21 bytes: a whole number of base64 groups
-    odd = CIPHER.encrypt_target(b"targ", b"b" * 16)  # 22 bytes: four bits are left over
+    text = CIPHER.encrypt_target(b"t", (FIRST,))  # 51 bytes: a whole number of base64 groups
+    odd = CIPHER.encrypt_target(b"ta", (FIRST,))  # 52 bytes: four bits are left over
     following = chr(ord(odd[-1]) + 1)
+    assert len(text) % 4 == 0
+    assert len(odd) % 4 == 2
     for other in (text + "=", text + "\n", " " + text, text + "====", odd[:-1] + following):
         with pytest.raises(NameInvalid):
-            CIPHER.decrypt_target(other, b"b" * 16)
+            CIPHER.decrypt_target(other)
 
 
 @pytest.mark.parametrize(
-    "raw", [b"", b"\x01", b"\x02\x00", b"\x01\x02", b"\x00\x00", b"\x01\x00" + bytes(15)]
+    "plaintext",
+    [
+        b"",
+        b"\0",
+        b"\0" + bytes(31),
+        b"\1" + FIRST,
+        b"\2" + FIRST,
+        b"\3" + FIRST + SECOND + FIRST + b"target",
+        b"\xff" + FIRST + SECOND + b"target",
+        b"\0" + FIRST + bytes(16) + b"target",
+        b"\1" + FIRST + SECOND + b"target",
+    ],
 )
+def test_a_sealed_symlink_that_no_writer_writes(plaintext):
+    """Such a one could only come from somebody who has the site's metadata key."""
+    raw = b"\x01" + siv("symlinks").encrypt(plaintext, [b"\x01"])
+    with pytest.raises(NameInvalid):
+        CIPHER.decrypt_target(base64.urlsafe_b64encode(raw).rstrip(b"=").decode())
+
+
+@pytest.mark.parametrize("raw", [b"", b"\x01", b"\x02\x00", b"\x00\x00", b"\x01" + bytes(15)])
 def test_a_symlink_that_no_writer_writes(raw):
     text = base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
     with pytest.raises(NameInvalid):
-        CIPHER.decrypt_target(text, b"b" * 16)
+        CIPHER.decrypt_target(text)
     with pytest.raises(NameInvalid):
-        CIPHER.decrypt_target("/usr/bin/\N{SNOWMAN}", b"b" * 16)
+        CIPHER.decrypt_target("/usr/bin/\N{SNOWMAN}")
+
+
+def test_a_symlink_of_another_version():
+    sealed = siv("symlinks").encrypt(bytes(33) + b"target", [b"\x02"])
+    with pytest.raises(NameInvalid):
+        CIPHER.decrypt_target(base64.urlsafe_b64encode(b"\x02" + sealed).rstrip(b"=").decode())
 
 
 @given(st.binary(min_size=1, max_size=137), st.binary(max_size=5000))

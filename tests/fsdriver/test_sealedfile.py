@@ -11,6 +11,7 @@ from fsdriver.buffers import Buffers
 from fsdriver.format.header import MAP_SIZE
 from fsdriver.openfile import OpenFile
 from fsdriver.sealedfile import SealedFile
+from fsdriver.sessions import Session
 from keyhierarchy.wrapping import FileKeyWrapper
 
 SIZE = 4096
@@ -47,15 +48,16 @@ def backing():
 @pytest.fixture
 def content(backing, tmp_path):
     descriptor = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
-    file = SealedFile.create(backing, descriptor, Lease(), SIZE, (b"b" * 16,))
+    file = SealedFile.create(backing, descriptor, Lease(), Session(), SIZE, (b"b" * 16,))
     yield OpenFile(file, Buffers(), vetted=True)
     os.close(descriptor)
 
 
 def opened(content) -> SealedFile:
-    """What another driver finds in the store."""
+    """What the next driver finds in the store, on a host that knows that this one was killed."""
     file = content.file
-    return SealedFile.open(file.backing, file.descriptor, file.lease, writable=True)
+    session = Session(frozenset({file.session.id}))
+    return SealedFile.open(file.backing, file.descriptor, file.lease, session, writable=True)
 
 
 def test_a_file_that_could_not_be_marked_dirty_is_marked_the_next_time(content, backing):
@@ -106,3 +108,19 @@ def test_pages_of_an_older_map_are_no_chunks_after_a_stop(content):
     for index in pages:
         assert again.read(index * SIZE, SIZE) == bytes(SIZE)
     assert again.read(0, SIZE) == b"y" * SIZE
+
+
+def test_a_map_in_pages_that_is_lost_names_no_chunk(content):
+    """Its pages lie in holes, which writes may fill before the next seal: no reason to refuse."""
+    chunks = 2 * MAP_SIZE
+    content.truncate(chunks * SIZE)
+    for index in range(0, chunks, 2):
+        content.write(index * SIZE, b"x" * SIZE)
+    content.seal()
+    (page,) = content.file.state.extent_pages
+    content.write(page.chunk_index * SIZE, b"z" * SIZE)
+    found = opened(content)
+    found.recover()
+    again = OpenFile(found, Buffers())
+    assert again.read(page.chunk_index * SIZE, SIZE) == b"z" * SIZE
+    assert again.read(0, 2 * SIZE)[:SIZE] == b"x" * SIZE

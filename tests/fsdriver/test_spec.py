@@ -4,7 +4,7 @@ import json
 import pathlib
 import re
 
-from fsdriver.format import directory, header
+from fsdriver.format import directory, header, names
 from fsdriver.format.directory import DirectoryRecord
 from fsdriver.format.extents import ExtentMap
 from fsdriver.format.geometry import Geometry
@@ -49,6 +49,9 @@ def test_the_tables_have_no_gaps_and_the_sizes_of_the_code():
             assert offset == at, f"section {title} has a gap before {offset}"
             at += length
         assert at == size
+    symlink = layout(section("9."))
+    assert symlink[0] == (0, 1)
+    assert symlink[1:] == [(0, 1), (1, names.SYMLINK_BINDINGS * names.BINDING_SIZE)]
     clear, plaintext = layout(section("8."))[:8], layout(section("8."))[8:]
     assert sum(length for _offset, length in clear) == directory.RECORD_SIZE == 104
     assert sum(length for _offset, length in plaintext) == 48
@@ -68,17 +71,18 @@ def test_every_field_of_the_sealed_part_is_where_the_table_has_it():
         ("flags",): SealedState(dirty=True, unbound=True),
         ("bindings", "names"): SealedState(bindings=(b"\xff" * 16,) * 4),
         ("chunk set",): SealedState(chunk_set=(1 << 128) - 1),
+        ("session",): SealedState(session=b"\xff" * 16),
         ("content digest", "flags"): SealedState(content_digest=b"\xff" * 32),
-        ("map", "map length", "flags"): SealedState(extents=b"\xff" * 232),
+        ("map", "map length", "flags"): SealedState(extents=b"\xff" * header.MAP_SIZE),
         ("pages", "map", "flags"): SealedState(extent_pages=page),
     }
     empty = SealedState().pack()
-    for names, state in states.items():
+    for changing, state in states.items():
         packed = state.pack()
         changed = {at for at in range(len(packed)) if packed[at] != empty[at]}
-        allowed = {at for name in names for at in fields[name]}
+        allowed = {at for name in changing for at in fields[name]}
         assert changed
-        assert changed <= allowed, names
+        assert changed <= allowed, changing
 
 
 def test_the_worked_totals():
@@ -107,7 +111,13 @@ def test_the_limits():
         geometry = Geometry(chunk_size)
         assert str(size) in numbers
         assert geometry.ciphertext_size(size) <= length < geometry.ciphertext_size(size + 1)
-    assert header.MAP_SIZE // 2 == 116
+    assert header.MAP_SIZE // 2 == 108
+    assert "at least 108 if" in numbers
+    assert f"| {header.MAP_SIZE} bytes, two numbers a run |" in numbers
+    assert f"at most {header.MAP_SIZE} bytes lies in the header" in section("6.2")
+    longest = 4095 * 3 // 4 - names.SYMLINK_OVERHEAD
+    assert f"| symlink target | {longest} bytes |" in numbers
+    assert f"so {1024 * 3 // 4 - names.SYMLINK_OVERHEAD})" in numbers
     assert header.MAP_PAGES * 65536 // 2 == 196608
     assert "196608" in numbers
 
@@ -137,8 +147,9 @@ def test_every_section_that_the_code_names_is_there():
 def test_attacks_that_are_not_found_are_said_to_be_so():
     table = rows(section("13."))[1:]
     missing = [row for row in table if "**not found" in row[2]]
-    assert len(table) == 25
+    assert len(table) == 27
     assert len(missing) >= 10
+    assert [row[0] for row in table] == [str(number) for number in range(1, 28)]
     tests = [name for name in vars(test_tampering) if name.startswith("test_not_found")]
     assert len(tests) >= 8
 

@@ -89,6 +89,7 @@ def test_headers(case):
     )
     found = sealed._asdict() | {
         "chunk_set": sealed.chunk_set.to_bytes(16, "big").hex(),
+        "session": sealed.session.hex(),
         "bindings": [binding.hex() for binding in sealed.bindings],
         "content_digest": sealed.content_digest and sealed.content_digest.hex(),
         "extents": None if sealed.extents is None else sealed.extents.hex(),
@@ -170,19 +171,18 @@ def test_invalid_directory_records(case):
 
 @cases("symlinks")
 def test_symlinks(case):
-    binding, target = unhex(case, "binding", "target")
-    assert site(case).open_target(case["text"], binding) == target
-    if not case["bound"]:
-        assert site(case).open_target(case["text"], bytes(16)) == target
+    (target,) = unhex(case, "target")
+    bindings = [bytes.fromhex(binding) for binding in case["bindings"]]
+    assert site(case).open_target(case["text"]) == (target, bindings)
 
 
 @cases("invalid_symlinks")
 def test_invalid_symlinks(case):
-    metadata_key, binding = unhex(case, "metadata_key", "binding")
+    (metadata_key,) = unhex(case, "metadata_key")
     with pytest.raises(getattr(errors, case["error"])):
-        NameCipher(metadata_key).decrypt_target(case["text"], binding)
+        NameCipher(metadata_key).decrypt_target(case["text"])
     with pytest.raises(reader.Refused, match=case["error"]):
-        site(case).open_target(case["text"], binding)
+        site(case).open_target(case["text"])
 
 
 @cases("xattrs")

@@ -12,7 +12,9 @@ import types
 from typing import Any
 
 import msgspec
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from fsdriver.folder import LONG_NAME, Folder, Site
 from fsdriver.format import filekeys, header
@@ -36,6 +38,7 @@ def fixed(name: str, length: int) -> bytes:
 FILE_KEY, FILE_ID = fixed("file key", 32), fixed("file", 16)
 SITE_ID, DIRECTORY_ID = fixed("site", 16), fixed("directory", 16)
 METADATA_KEY = fixed("metadata key", 32)
+SESSION = fixed("session", 16)
 BINDING, OTHER_BINDING = fixed("binding", 16), fixed("other binding", 16)
 KEYS = filekeys.derive(FILE_KEY, FILE_ID)
 CLEAR = ClearHeader(65536, 1, FILE_ID, SITE_ID, fixed("wrapped file key", 48), KEYS.commitment)
@@ -121,12 +124,20 @@ def _states() -> dict[str, SealedState]:
         ExtentPage(10 + number, fixed(f"page {number}", 24), 65536 - number) for number in range(6)
     )
     return {
-        "empty": SealedState(generation=1, bindings=(BINDING,)),
+        "empty": SealedState(generation=1, session=SESSION, bindings=(BINDING,)),
         "dense, 5000 bytes": SealedState(
-            size=5000, generation=2, chunk_set=int.from_bytes(fixed("set", 16)), bindings=(BINDING,)
+            size=5000,
+            generation=2,
+            session=SESSION,
+            chunk_set=int.from_bytes(fixed("set", 16)),
+            bindings=(BINDING,),
         ),
         "dirty, during a rename": SealedState(
-            size=5000, generation=3, dirty=True, bindings=(BINDING, OTHER_BINDING)
+            size=5000,
+            generation=3,
+            session=SESSION,
+            dirty=True,
+            bindings=(BINDING, OTHER_BINDING),
         ),
         "four links": SealedState(
             generation=4, bindings=tuple(fixed(f"binding {number}", 16) for number in range(4))
@@ -167,6 +178,7 @@ def _header(comment: str, clear: ClearHeader, state: SealedState) -> Case:
         "sealed": {
             "size": state.size,
             "generation": state.generation,
+            "session": state.session.hex(),
             "dirty": state.dirty,
             "unbound": state.unbound,
             "chunk_set": state.chunk_set.to_bytes(16).hex(),
@@ -218,8 +230,8 @@ def _invalid_headers() -> list[Case]:
         "resealed: seven pages": (resealed(16, b"\x12\1\7"), "HeaderInvalid"),
         "resealed: filler": (resealed(19, b"\1"), "HeaderInvalid"),
         "resealed: a map of a dense file": (resealed(20, b"\0\1"), "HeaderInvalid"),
-        "resealed: a map of 233 bytes": (resealed(16, b"\x02\1\0\0\0\xe9"), "HeaderInvalid"),
-        "resealed: a digest without its flag": (resealed(40, b"\1"), "HeaderInvalid"),
+        "resealed: a map of 217 bytes": (resealed(16, b"\x02\1\0\0\0\xd9"), "HeaderInvalid"),
+        "resealed: a digest without its flag": (resealed(56, b"\1"), "HeaderInvalid"),
         "resealed: something behind the map": (resealed(367, b"\1"), "HeaderInvalid"),
     }
     return [
@@ -353,30 +365,51 @@ def _invalid_directory_records() -> list[Case]:
 
 def _symlinks() -> list[Case]:
     return [
-        {"bound": bound, "text": NAMES.encrypt_target(target, BINDING if bound else None)}
-        | hexed({"metadata_key": METADATA_KEY, "binding": BINDING, "target": target})
-        for target in (b"../shared/plan.md", b"\xff", b"t" * 300)
-        for bound in (True, False)
+        {
+            "text": NAMES.encrypt_target(target, bindings),
+            "bindings": [binding.hex() for binding in bindings],
+        }
+        | hexed({"metadata_key": METADATA_KEY, "target": target})
+        for target in (b"", b"../shared/plan.md", b"\xff", b"t" * 300)
+        for bindings in ((BINDING,), (BINDING, OTHER_BINDING), ())
     ]
 
 
 def _invalid_symlinks() -> list[Case]:
-    text = NAMES.encrypt_target(b"../shared/plan", BINDING)
-    raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    unbound = base64.urlsafe_b64encode(b"\1\1" + raw[2:]).decode().rstrip("=")
+    text = NAMES.encrypt_target(b"../shared/pl", (BINDING,))
+    key = HKDFExpand(hashes.SHA256(), 64, b"ckfs 1 symlinks").derive(METADATA_KEY)
+
+    def sealed(plaintext: bytes, version: bytes = b"\1") -> str:
+        raw = version + AESSIV(key).encrypt(plaintext, [version])
+        return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+    one, target = BINDING + bytes(16), b"../shared/plan"
+    good = sealed(b"\1" + one + target)
+    assert good == NAMES.encrypt_target(target, (BINDING,))
     cases = {
-        "another name's": (OTHER_BINDING, text),
-        "foreign": (BINDING, "/etc/passwd"),
-        "padded": (BINDING, text + "=" * (-len(text) % 4 or 4)),
-        "cut": (BINDING, text[:-1]),
-        "declared unbound": (BINDING, unbound),
-        "another version": (BINDING, "Ag" + text[2:]),
-        "too short": (BINDING, "AQA"),
+        "another site's": NameCipher(bytes(32)).encrypt_target(target, (BINDING,)),
+        "foreign": "/etc/passwd",
+        "padded": text + "=" * (-len(text) % 4 or 4),
+        "cut": text[:-1],
+        "bits beyond the last byte": good[:-1] + chr(ord(good[-1]) + 1),
+        "another version": "Ag" + text[2:],
+        "sealed in another version": sealed(b"\1" + one + target, b"\2"),
+        "too short": "AQA",
+        "sealed: nothing": sealed(b""),
+        "sealed: only a count": sealed(b"\0"),
+        "sealed: no room for names": sealed(b"\1" + BINDING),
+        "sealed: three bindings": sealed(b"\3" + BINDING + OTHER_BINDING + BINDING + target),
+        "sealed: an uncounted binding": sealed(b"\0" + one + target),
+        "sealed: an uncounted second binding": sealed(b"\1" + BINDING + OTHER_BINDING + target),
     }
     return [
-        hexed({"metadata_key": METADATA_KEY, "binding": binding})
-        | {"comment": comment, "text": text, "error": "NameInvalid"}
-        for comment, (binding, text) in cases.items()
+        {
+            "comment": comment,
+            "metadata_key": METADATA_KEY.hex(),
+            "text": text,
+            "error": "NameInvalid",
+        }
+        for comment, text in cases.items()
     ]
 
 

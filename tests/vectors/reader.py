@@ -137,6 +137,7 @@ class Page(NamedTuple):
 class Sealed(NamedTuple):
     size: int
     generation: int
+    session: bytes
     dirty: bool
     unbound: bool
     chunk_set: int
@@ -150,19 +151,19 @@ def parse_sealed(plain: bytes) -> Sealed:
     flags, bindings, pages = plain[16], plain[17], plain[18]
     length = int.from_bytes(plain[20:22], "big")
     sparse, digested, paged = flags & 2, flags & 8, flags & 16
-    area = plain[136:368]
+    area = plain[152:368]
     used = 36 * pages if paged else length
     ok = (
         flags < 32
         and bindings <= 4
         and pages <= 6
-        and length <= 232
+        and length <= 216
         and not any(plain[19:20] + plain[22:24])
         and (not paged or (sparse and pages and not length))
         and (paged or not pages)
         and (sparse or not length)
-        and (digested or not any(plain[40:72]))
-        and not any(plain[72 + 16 * bindings : 136])
+        and (digested or not any(plain[56:88]))
+        and not any(plain[88 + 16 * bindings : 152])
         and not any(area[used:])
     )
     if not ok:
@@ -170,11 +171,12 @@ def parse_sealed(plain: bytes) -> Sealed:
     return Sealed(
         size=int.from_bytes(plain[0:8], "big"),
         generation=int.from_bytes(plain[8:16], "big"),
+        session=plain[40:56],
         dirty=bool(flags & 1),
         unbound=bool(flags & 4),
         chunk_set=int.from_bytes(plain[24:40], "big"),
-        bindings=[plain[72 + 16 * i : 88 + 16 * i] for i in range(bindings)],
-        content_digest=plain[40:72] if digested else None,
+        bindings=[plain[88 + 16 * i : 104 + 16 * i] for i in range(bindings)],
+        content_digest=plain[56:88] if digested else None,
         extents=area[:length] if sparse and not paged else None,
         pages=[
             Page(
@@ -244,7 +246,7 @@ def read_content(descriptor: int, clear: Clear, sealed: Sealed, keys: FileKeys) 
     size, chunk_size = sealed.size, clear.chunk_size
     stride, chunks = chunk_size + 40, -(-size // chunk_size)
     if sealed.dirty:
-        refuse("Dirty", "was being written when its driver stopped: mount the store once")
+        refuse("HeaderInvalid", "was left unsealed: mount the store where it was written")
     if os.fstat(descriptor).st_size != ciphertext_size(size, chunk_size):
         refuse("SizeMismatch", "was cut or extended")
     packed = sealed.extents
@@ -312,18 +314,20 @@ class Site:
     def binding(self, directory_id: bytes, name: bytes) -> bytes:
         return AESSIV(self.subkey(b"names")).encrypt(name, [directory_id])[:16]
 
-    def open_target(self, text: str, binding: bytes) -> bytes:
+    def open_target(self, text: str) -> tuple[bytes, list[bytes]]:
+        """The target and the bindings of a symlink; without any it is valid under every name."""
         if not re.fullmatch("[A-Za-z0-9_-]+", text, re.ASCII) or len(text) % 4 == 1:
             refuse("NameInvalid", "a foreign symlink")
         raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
         if base64.urlsafe_b64encode(raw).decode().rstrip("=") != text:
             refuse("NameInvalid", "a symlink with bits beyond its last byte")
-        if raw[:2] not in (b"\x01\x00", b"\x01\x01"):
+        if raw[:1] != b"\x01":
             refuse("NameInvalid", "a symlink of an unknown version")
-        associated = raw[:2] + (bytes(16) if raw[1] else binding)
-        return siv_open(
-            self.subkey(b"symlinks"), raw[2:], [associated], "NameInvalid", "symlink moved"
-        )
+        key = self.subkey(b"symlinks")
+        plain = siv_open(key, raw[1:], [raw[:1]], "NameInvalid", "a symlink of another site")
+        if len(plain) < 33 or plain[0] > 2 or any(plain[1 + 16 * plain[0] : 33]):
+            refuse("NameInvalid", "a symlink that no writer writes")
+        return plain[33:], [plain[1 + 16 * i : 17 + 16 * i] for i in range(plain[0])]
 
     def open_xattr(self, owner_id: bytes, attribute: str, stored: bytes) -> tuple[bytes, bytes]:
         key = self.subkey(b"xattrs")
@@ -532,7 +536,9 @@ class Reader:
         elif kind == stat.S_IFREG:
             self._file(place, path, site, binding)
         elif kind == stat.S_IFLNK:
-            target = site.open_target(os.readlink(place), binding)
+            target, bindings = site.open_target(os.readlink(place))
+            if bindings and binding not in bindings:
+                refuse("NameBindingMismatch", "a symlink that was moved or swapped")
             self.found[path] = {"kind": "symlink", "target": os.fsdecode(target)}
             if self._to is not None:
                 os.symlink(target, os.fsencode(self._to + path))
