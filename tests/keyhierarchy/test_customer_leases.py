@@ -198,7 +198,7 @@ def test_the_control_task_is_told_when_to_come_back(hierarchy, lease, roots, clo
 
 
 def test_a_policy_without_leases_any_more_keeps_nobody_awake(hierarchy, lease, clock, roots):
-    # As after `assign`: the lease has gone to another policy, the plan of the old one is still there.
+    # As after `assign`: the lease is another policy's now, the plan of the old one still there.
     hierarchy.work_due()
     hierarchy._book.plans["cd" * 16] = hierarchy._book.plans[lease.policy_id]
     hierarchy._book.plans[lease.policy_id] = type(hierarchy._book.plans[lease.policy_id])(60, 60)
