@@ -48,7 +48,8 @@ def _add_policy(entries: dict[str, dict[str, Any]], policy: DataEncryptionPolicy
                 entry["since"] = entry["since"] or wrap.created
     for old in policy.retired:
         entry = _entry(entries, old.key_id, old.slot, policy.name, policy.id)
-        entry["retired"] = old.retired
+        if not entry["wraps"]:  # a key may come back, as the service-managed one does
+            entry["retired"] = old.retired
 
 
 def _note(entries: dict[str, dict[str, Any]], record: Record) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -24,6 +27,7 @@ from keyhierarchy.lifecycle import (
     marks,
     purging,
     register,
+    resuming,
     rolling,
     session,
     showing,
@@ -153,6 +157,59 @@ def test_register_roll_and_offboard_under_load(life):
         busy._end.wait(0.3)
     assert len(busy.files) > 10
     assert max(busy.generations) == 3
+    busy.check()
+
+
+KILLED = """
+import os, sys
+from keyhierarchy.lifecycle import register, session
+from keyhierarchy.lifecycle.production import HostRooms
+from keyhierarchy.vault.resolve import local_names
+
+folder, store_id, stop, primary, secondary = sys.argv[1:]
+steps = 0
+
+def step(name):
+    global steps
+    steps += 1
+    if steps == int(stop):
+        os.kill(os.getpid(), 9)
+
+state, store = f"{folder}/state", f"{folder}/store"
+with local_names():
+    register.register(
+        session.Store(f"{store}/.ckfs", state, bytes.fromhex(store_id)),
+        HostRooms(state, f"{folder}/availability", store),
+        primary=primary, secondary=secondary, accept=["recovery-level"],
+        watch=session.Watch(step=step),
+    )
+"""
+
+
+def test_killed_at_every_step_under_load(life):
+    pair = life.pair()
+    with Busy(life) as busy:
+        for stop in range(1, 6):
+            child = subprocess.run(
+                [
+                    sys.executable,
+                    "-c",
+                    KILLED,
+                    str(life.place.folder),
+                    life.place.store_id.hex(),
+                    str(stop),
+                    *pair.values(),
+                ],
+                check=False,
+                capture_output=True,
+                text=True,
+            )
+            assert child.returncode == -signal.SIGKILL, child.stderr
+            life.open().close()
+            (outcome,) = resuming.resume(life.store, life.rooms) or [None]
+            assert (outcome is None) == (stop == 5)
+            assert life.section.state.name == "Registered"
+            register.offboard(life.store, life.rooms)
     busy.check()
 
 
