@@ -94,6 +94,11 @@ def _verdict(entry: dict[str, Any]) -> tuple[bool, str]:
     if entry["backups"]:
         told = ", ".join(entry["backups"])
         return False, f"these backups need it: {told}; back up anew and delete them first"
+    if entry["slot"] == "service":
+        return False, (
+            "this store does not need it, but others of this host may: roll, rewrap every store, "
+            "then destroy its file where copies of the keystore must not be opened any more"
+        )
     return True, (
         "nothing that this host knows of needs it; copies of the keystore from before "
         f"{entry['retired']} do, so disable it before you delete it, and wait"
