@@ -200,9 +200,9 @@ class Hierarchy:
 
     def seconds_until_due(self) -> float:
         """Return how long a control task may sleep before `work_due`."""
-        if self._book.closed or not self._book.plans:
+        plans = [self._book.plans[lease.policy_id].due for lease in self._book.all()]
+        if self._book.closed or not plans:
             return self._settings.probe_seconds
-        plans = [plan.due for plan in self._book.plans.values()]
         return max(0.0, min(self._prober.due, *plans) - self._clock())
 
     def probe(self) -> list[KeyHierarchyError]:
@@ -214,7 +214,8 @@ class Hierarchy:
         self._prober.probed(self._clock())
         leases = self._book.all()
         troubles: list[KeyHierarchyError] = []
-        outcomes = self._prober.probe({lease.policy_id for lease in leases}, troubles)
+        closed = {one.policy_id for one in self._revoked.policies}
+        outcomes = self._prober.probe({one.policy_id for one in leases} - closed, troubles)
         back: list[SiteLease] = []
         for policy_id, error in outcomes.items():
             if isinstance(error, FINAL):

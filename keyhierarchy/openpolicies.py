@@ -11,9 +11,12 @@ import threading
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from keyhierarchy import anchor as anchors
 from keyhierarchy import keystore as keystores
 from keyhierarchy import opening, revocation
+from keyhierarchy.policy import require_usable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -102,6 +105,8 @@ class OpenPolicies:
         `keep`.
         """
         policy = section.policy
+        # The state of the policy says more than this host's switch, where both close it.
+        require_usable(replace(policy, state=section.state))
         found = self._revocations.now().find(policy.id)
         if found is not None:
             raise revocation.refusal(found)

@@ -17,7 +17,7 @@ from keyhierarchy import opening, statedir, wrapping
 from keyhierarchy.audit import AuditLog
 from keyhierarchy.clock import timestamp
 from keyhierarchy.errors import TransitionRefused, WrappedKeyInvalid
-from keyhierarchy.policy import SERVICE_ALGORITHM, TikWrap, with_wrap
+from keyhierarchy.policy import SERVICE_ALGORITHM, TikWrap, with_retired, with_wrap
 from keyhierarchy.roots.service_managed import ServiceKeys, ServiceManagedRoot
 
 if TYPE_CHECKING:
@@ -169,6 +169,12 @@ def _rewrapped(
     due = [(generation, wrap) for generation, wrap in services if wrap.key_id != root.key_id]
     if not due:
         return policy, b"", []
+    if policy.running is not None:
+        raise TransitionRefused(
+            f"a {policy.running.verb} of policy {policy.named} is not finished: finish that with "
+            "ckfs-keys resume, then rewrap",
+            policy_id=policy.id,
+        )
     roots = service_roots(state_dir)
     tiks = opening.open_section(section, pin, store_id=store_id, roots=roots, place=place)
     steps = []
@@ -176,6 +182,8 @@ def _rewrapped(
         tik = tiks.get(generation) or opening.open_generation(policy, generation, roots, place)
         policy = with_wrap(policy, generation, new_tik_wrap(root, tik))
         steps.append(Rewrapped(policy.id, generation, old.key_id, root.key_id))
+    # Copies of the keystore still need the old ones, and a purge must know of them.
+    policy = with_retired(policy, (old for _, old in due), timestamp())
     return policy, tiks[policy.current_tik.generation], steps
 
 

@@ -12,7 +12,8 @@ from typing import NamedTuple
 from keyhierarchy.errors import RootKeyRefused
 
 MALFORMED = "malformed-key-id"
-_HOST = re.compile(r"(?=.{1,253}(?::|\Z))[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9-]+)+(:[0-9]{1,5})?")
+_LABELS = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9-]+)+"
+_HOST = re.compile(rf"(?=.{{1,253}}(?::|\Z)){_LABELS}(:[0-9]{{1,5}})?")
 _NAME = re.compile(r"[0-9A-Za-z-]{1,127}")
 _VERSION = re.compile(r"[0-9a-f]{32}")
 _SHAPE = "https://VAULT-HOST/keys/NAME/VERSION"

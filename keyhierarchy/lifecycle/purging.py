@@ -259,6 +259,7 @@ def _destroy(run: Run, rooms: Rooms, asked: PurgeRequest) -> None:
         session.record("availability.destroy", "ok", key_id=key_id)
     session.watch.step("availability-destroyed")
     _write_tombstone(session)
+    rooms.grant_here(policy.id)  # the state says no from now on, and says why
     session.watch.step("wraps-destroyed")
 
 

@@ -56,7 +56,7 @@ def register(
         run.session.open()
         if dry_run:
             return run.would(*_STEPS)
-        with run.session.recorded("policy.register", _told(primary, secondary)):
+        with run.session.recorded("policy.register", _told(primary, secondary, accept)):
             if not run.move.resumes:
                 _begin(run, rooms, roots, PolicyState.Registering)
             rekey.carry_on(run.session, fresh=True)
@@ -83,7 +83,9 @@ def restore(
         roots = _new_pair(run, rooms, primary, secondary, accept)
         if dry_run:
             return run.would("open the tenant intermediate key by the availability key", *_STEPS)
-        with run.session.recorded("policy.restore", f"{reason}; {_told(primary, secondary)}"):
+        with run.session.recorded(
+            "policy.restore", f"{reason}; {_told(primary, secondary, accept)}"
+        ):
             if run.move.resumes:
                 run.session.open()
             else:
@@ -172,5 +174,6 @@ def _begin(run: Run, rooms: Rooms, pair: list[NewRoot], running: PolicyState) ->
     )
 
 
-def _told(primary: str | None, secondary: str | None) -> str:
-    return f"primary {primary}, secondary {secondary}" if primary else "goes on"
+def _told(primary: str | None, secondary: str | None, accept: Sequence[str]) -> str:
+    accepted = f"; accepted though failed: {', '.join(accept)}" if accept else ""
+    return f"primary {primary}, secondary {secondary}{accepted}" if primary else "goes on"

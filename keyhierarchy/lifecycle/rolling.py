@@ -64,7 +64,8 @@ def roll_root(
         run.session.open()
         if dry_run:
             return run.would(*_ROOT_STEPS)
-        with run.session.recorded("policy.roll", f"{slot} {key_id or ''}".strip()):
+        accepted = f"; accepted though failed: {', '.join(accept)}" if accept else ""
+        with run.session.recorded("policy.roll", f"{slot} {key_id or ''}".strip() + accepted):
             if not run.move.resumes:
                 if slot == "availability":
                     root = rooms.new_availability(run.policy.id)

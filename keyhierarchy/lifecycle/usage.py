@@ -48,7 +48,8 @@ def _add_policy(entries: dict[str, dict[str, Any]], policy: DataEncryptionPolicy
                 entry["since"] = entry["since"] or wrap.created
     for old in policy.retired:
         entry = _entry(entries, old.key_id, old.slot, policy.name, policy.id)
-        entry["retired"] = old.retired
+        if not entry["wraps"]:  # a key may come back, as the service-managed one does
+            entry["retired"] = old.retired
 
 
 def _note(entries: dict[str, dict[str, Any]], record: Record) -> None:
@@ -93,6 +94,11 @@ def _verdict(entry: dict[str, Any]) -> tuple[bool, str]:
     if entry["backups"]:
         told = ", ".join(entry["backups"])
         return False, f"these backups need it: {told}; back up anew and delete them first"
+    if entry["slot"] == "service":
+        return False, (
+            "this store does not need it, but others of this host may: roll, rewrap every store, "
+            "then destroy its file where copies of the keystore must not be opened any more"
+        )
     return True, (
         "nothing that this host knows of needs it; copies of the keystore from before "
         f"{entry['retired']} do, so disable it before you delete it, and wait"

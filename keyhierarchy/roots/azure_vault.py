@@ -11,7 +11,6 @@ import logging
 import secrets
 import threading
 import uuid
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from keyhierarchy import vaultkeyid
@@ -225,15 +224,19 @@ class AzureVaultRoot:
         return vault_answers.meaning(self.key_id, doing, refusal)
 
     def _is_deleted(self, clients: _Clients) -> bool:
-        """Ask once whether the missing key can be recovered; the vault may not let us know."""
-        from azure.core.exceptions import AzureError  # noqa: PLC0415
+        """Ask once whether the missing key can be recovered; only a clear no counts as one.
 
-        with suppress(AzureError):
-            found = clients.keys.get_deleted_key(
-                self._id.name, connection_timeout=1.0, read_timeout=1.0
-            )
-            return found is not None
-        return False
+        A purge takes the no for a proof, so a vault that does not let us know is not one.
+        """
+        from azure.core.exceptions import AzureError, ResourceNotFoundError  # noqa: PLC0415
+
+        try:
+            clients.keys.get_deleted_key(self._id.name, connection_timeout=1.0, read_timeout=1.0)
+        except ResourceNotFoundError:
+            return False
+        except AzureError:
+            return True
+        return True
 
     def _no_token(self, doing: str, error: AzureError) -> KeyHierarchyError:
         """The authority that issues tokens, or the lack of credentials, is in the way."""

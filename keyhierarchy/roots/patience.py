@@ -59,6 +59,7 @@ class Patience:
                     f"{self._running} earlier requests still hang on this vault",
                 )
             self._running += 1
+        failed: list[RootKeyUnavailable] = []
         outcome: list[T] = []
         trouble: list[BaseException] = []
         done = threading.Event()
@@ -66,7 +67,7 @@ class Patience:
 
         def work() -> None:
             try:
-                outcome.append(self._try_until(end, attempt))
+                outcome.append(self._try_until(end, attempt, failed))
             except BaseException as error:  # noqa: BLE001 - it is raised again where it is awaited
                 trouble.append(error)
             finally:
@@ -77,6 +78,8 @@ class Patience:
         # A daemon, because a program that ends must not wait for a vault that hangs.
         threading.Thread(target=work, name="ckfs-root-key", daemon=True).start()
         if not done.wait(self._deadline_seconds):
+            if failed:  # what it answered before tells more than that it is silent now
+                raise failed[-1].again()
             raise unavailable(
                 self._key_id,
                 doing,
@@ -88,7 +91,9 @@ class Patience:
             raise error.again() if isinstance(error, KeyHierarchyError) else error
         return outcome[0]
 
-    def _try_until(self, end: float, attempt: Callable[[float], T]) -> T:
+    def _try_until(
+        self, end: float, attempt: Callable[[float], T], failed: list[RootKeyUnavailable]
+    ) -> T:
         tries = 0
         while True:
             left = end - self._clock()
@@ -97,6 +102,7 @@ class Patience:
             except RootKeyUnavailable as error:
                 if error.cause not in RETRIED:
                     raise
+                failed.append(error)
                 pause = _pause(tries, error)
                 if self._clock() + pause >= end:
                     raise

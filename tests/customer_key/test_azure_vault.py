@@ -187,7 +187,7 @@ def test_each_outage_is_told_apart_tried_again_and_bounded(server, root, wrapped
     started = time.monotonic()
     with pytest.raises(RootKeyUnavailable) as caught:
         root.unwrap(wrapped)
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 4
     assert caught.value.cause == cause
     (fault,) = server.admin.faults()
     assert 2 <= fault.struck <= 8
@@ -213,7 +213,7 @@ def test_nothing_blocks_longer_than_the_deadline(server, root, wrapped, kind, se
     started = time.monotonic()
     with pytest.raises(RootKeyUnavailable) as caught:
         root.unwrap(wrapped)
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 4
     assert caught.value.cause == "timeout"
     server.admin.clear_faults(fault.id)
     assert root.unwrap(wrapped) == TIK  # with a connection of its own
@@ -249,7 +249,7 @@ def test_a_peer_that_never_speaks_tls_is_given_up(server, root_of):
         started = time.monotonic()
         with pytest.raises(RootKeyUnavailable) as caught:
             root.unwrap(b"\0" * 256)
-        assert time.monotonic() - started < 2.5
+        assert time.monotonic() - started < 4
         assert caught.value.cause in {"timeout", "unreachable"}
 
 

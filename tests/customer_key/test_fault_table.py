@@ -72,7 +72,7 @@ def is_locked(store, hierarchy, lease, cause) -> None:
     """All say no: the next probe ends the lease."""
     started = time.monotonic()
     assert [type(one) for one in hierarchy.probe()] == [RootKeyRefused]
-    assert time.monotonic() - started < 3.5
+    assert time.monotonic() - started < 5
     assert not lease.valid
     with pytest.raises(RootKeyRefused) as caught:
         works(lease)
@@ -118,7 +118,7 @@ def test_one_slow(store, server, hierarchy, lease):
         started = time.monotonic()
         assert hierarchy.renew_all() == []
         assert time.monotonic() - started < 0.65  # the offset, and the quick one's answer
-    until(lambda: causes(hierarchy)["primary"] == ("ok", None))  # heard late, and healthy
+    until(lambda: causes(hierarchy).get("primary") == ("ok", None))  # heard late, and healthy
     assert status(hierarchy).health == "ok"
 
 
@@ -265,7 +265,7 @@ def test_slow_bytes(store, server, hierarchy, lease):
     server.admin.set_fault("slow", seconds=0.3)
     started = time.monotonic()
     assert [type(one) for one in hierarchy.renew_all()] == [RootKeyUnavailable]
-    assert time.monotonic() - started < 3.5
+    assert time.monotonic() - started < 5
     assert works(lease)
 
 
@@ -275,7 +275,7 @@ def test_no_token(store, server, lease, settings):
     started = time.monotonic()
     with pytest.raises(RootKeyUnavailable):
         fresh.lease(store.site_id)
-    assert time.monotonic() - started < 3.5
+    assert time.monotonic() - started < 5
     assert works(lease)
     server.admin.clear_faults()
     fresh.close()

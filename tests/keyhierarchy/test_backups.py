@@ -117,6 +117,12 @@ def test_usage_tells_what_may_be_disabled(world, path):
     assert "disable it before you delete it" in entry["why"]
 
 
+def test_a_service_key_may_be_needed_by_other_stores(world):
+    entry = next(one for one in usage.usage(world.store) if one["slot"] == "service")
+    assert entry["may_disable"] is False
+    assert "rewrap every store" in entry["why"]
+
+
 def test_a_service_managed_store_shows_its_policy_too(place):
     world = World(place, 2)
     (shown,) = showing.policies(world.store)

@@ -197,6 +197,16 @@ def test_the_control_task_is_told_when_to_come_back(hierarchy, lease, roots, clo
     assert lease.deadline > 1000 + 3600 or clock.now < 1000 + 0.5 * 3600
 
 
+def test_a_policy_without_leases_any_more_keeps_nobody_awake(hierarchy, lease, clock, roots):
+    # As after `assign`: the lease is another policy's now, the plan of the old one still there.
+    hierarchy.work_due()
+    hierarchy._book.plans["cd" * 16] = hierarchy._book.plans[lease.policy_id]
+    hierarchy._book.plans[lease.policy_id] = type(hierarchy._book.plans[lease.policy_id])(60, 60)
+    lease.policy_id, old = "cd" * 16, lease.policy_id
+    assert hierarchy.seconds_until_due() > 0
+    lease.policy_id = old
+
+
 # Denial
 
 
@@ -365,7 +375,9 @@ def test_revocation_on_this_host_ends_leases_at_once_and_undo_brings_them_back(
         lease.unwrap_file_key(FILE, 1, wrapped)
     assert caught.value.cause == "revoked-on-host"
     assert health(hierarchy).revoked_on_host
-    hierarchy.renew_all()
+    assert [type(trouble) for trouble in hierarchy.renew_all()] == [RootKeyRefused]
+    assert hierarchy.probe() == []
+    assert asked(roots) == before  # who is shut out here asks nobody
     clock.now += 200
     hierarchy.work_due()
     assert not lease.valid

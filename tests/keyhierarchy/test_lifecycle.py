@@ -55,7 +55,7 @@ class TestRegister:
 
     def test_no_copy_of_the_keystore_on_the_way_gives_the_old_root_the_new_tik(self, world):
         copies = []
-        watch = session.Watch(step=lambda name: copies.append(world.policy))
+        watch = session.Watch(step=lambda _: copies.append(world.policy))
         register.register(world.store, world.rooms, **PAIR, watch=watch)
         assert len(copies) >= 4
         for policy in copies:
@@ -253,19 +253,20 @@ class TestOffboard:
         registered.check()
 
 
-class TestRestore:
-    new = {"primary": key_id(1, vault="three"), "secondary": key_id(1, vault="four")}
+NEW_PAIR = {"primary": key_id(1, vault="three"), "secondary": key_id(1, vault="four")}
 
+
+class TestRestore:
     def test_both_vaults_lost(self, registered):
         registered.rooms.trouble(PRIMARY, SECONDARY, error=GONE)
         outcome = register.restore(
-            registered.store, registered.rooms, **self.new, reason="both vaults burnt"
+            registered.store, registered.rooms, **NEW_PAIR, reason="both vaults burnt"
         )
         assert outcome.state_after == "Registered"
         registered.check()
         assert "availability.use ok" in registered.place.events()
         keys = [wrap.key_id for wrap in registered.policy.current_tik.wraps]
-        assert keys[:2] == list(self.new.values())
+        assert keys[:2] == list(NEW_PAIR.values())
         assert keys[2] == "availability:" + f"{2:032x}"
 
     def test_no_other_verb_ever_asks_the_availability_key_to_open_a_store(self, registered):
@@ -284,7 +285,7 @@ class TestRestore:
         from keyhierarchy.errors import RootKeyMissing  # noqa: PLC0415
 
         with pytest.raises(RootKeyMissing):
-            register.restore(registered.store, registered.rooms, **self.new, reason="x")
+            register.restore(registered.store, registered.rooms, **NEW_PAIR, reason="x")
         assert registered.bytes() == before
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -194,10 +195,8 @@ def test_assign_is_one_write(place, monkeypatch):
             with monkeypatch.context() as patch:
                 Cut(patch, number, after=after)
                 target = "second" if site in str(world.keystore.sections[0].sites) else "default"
-                try:
+                with contextlib.suppress(Killed):
                     assigning.assign(world.store, world.rooms, site, target)
-                except Killed:
-                    pass
             world.check()
 
 

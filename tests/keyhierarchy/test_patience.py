@@ -110,6 +110,23 @@ def test_a_call_that_hangs_is_left_behind_and_only_so_many():
     pytest.fail("it never worked again")
 
 
+def test_at_the_deadline_the_last_answer_tells_more_than_silence():
+    patient = Patience("fake:1", deadline_seconds=0.5)
+    leave = threading.Event()
+    tries = []
+
+    def attempt(_left: float) -> bool:
+        tries.append(1)
+        if len(tries) == 1:
+            raise RootKeyUnavailable("503", cause="server-error")
+        return leave.wait(30)
+
+    with pytest.raises(RootKeyUnavailable) as caught:
+        patient.call("unwrap", attempt)
+    assert caught.value.cause == "server-error"
+    leave.set()
+
+
 def test_an_error_of_ours_comes_through(patient):
     with pytest.raises(ZeroDivisionError):
         patient.call("unwrap", lambda _left: 1 / 0)

@@ -20,11 +20,13 @@ from keyhierarchy import (
     wrapping,
 )
 from keyhierarchy.policy import DataEncryptionPolicy, PolicyState, TikGeneration, TikWrap
-from keyhierarchy.roots import service_managed
+from keyhierarchy.roots import availability, service_managed
 
 PACKAGE = pathlib.Path(wrapping.__file__).parent
 SPEC = (PACKAGE / "HIERARCHY.md").read_text()
-OWN = sorted([*PACKAGE.glob("*.py"), *(PACKAGE / "roots").glob("*.py")])
+OWN = sorted(
+    path for folder in (".", "roots", "lifecycle") for path in (PACKAGE / folder).glob("*.py")
+)
 
 
 def section(title: str) -> str:
@@ -39,14 +41,14 @@ def rows(title: str) -> list[list[str]]:
 
 
 def test_every_label_is_specified_and_every_specified_label_exists():
-    modules = (wrapping, audit, service_managed)
+    modules = (wrapping, audit, service_managed, availability)
     labels = {
         value.decode()
         for module in modules
         for value in vars(module).values()
         if isinstance(value, bytes) and value.startswith(b"ckfs/")
     }
-    assert len(labels) == 10
+    assert len(labels) == 12
     assert set(re.findall(r"ckfs/v1/[a-z-]+", SPEC)) == labels
 
 
@@ -108,10 +110,14 @@ def test_every_event_that_the_code_writes_is_specified():
     for path in OWN:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                kinds = "root|service-key|policy|site|tik|store|site-key|lease|audit"
+                kinds = (
+                    "root|service-key|policy|site|tik|store|site-key|lease|audit|purge|"
+                    "availability|keystore"
+                )
                 if re.fullmatch(rf"({kinds})\.[a-z]+", node.value):
                     written.add(node.value)
     written -= {"audit.log", "audit.head", "audit.lock", "store.json"}
+    written -= {"keystore.json", "keystore.lock"}
     assert written == specified - {"audit.log", "audit.head"}
 
 
@@ -132,7 +138,7 @@ def imports(path: pathlib.Path) -> set[str]:
 
 
 def test_pure_modules_touch_nothing():
-    for name in ("wrapping.py", "policy.py", "documents.py"):
+    for name in ("wrapping.py", "policy.py", "transitions.py", "documents.py"):
         reached = imports(PACKAGE / name)
         assert not reached & {"os", "socket", "time", "pathlib", "subprocess", "io"}, name
 
