@@ -188,6 +188,14 @@ def status(as_json: AsJson = False) -> None:
             f"chunks of {one['chunk_size']}"
         )
         typer.echo(f"  {one['open_files']} files open, {one['inodes']} inodes known")
+        for policy in one["policies"]:
+            typer.echo(f"  policy {policy['policy_id']}: {policy['health']}")
+            for root in policy["roots"]:
+                typer.echo(
+                    f"    {root['slot']} {root['key_id']}: {root['state']}"
+                    + (f" ({root['cause']})" if root["cause"] else "")
+                    + (f" since {root['since']}" if root["since"] else "")
+                )
         for site in one["sites"]:
             lease = f"lease for {site['lease_seconds_left']} s" if site["lease_valid"] else "LOCKED"
             typer.echo(

@@ -19,7 +19,6 @@ from keyhierarchy.hierarchy import Hierarchy
 _log = structlog.get_logger("ckfs")
 
 _LOOK_SECONDS: Final = 1.0
-_SLEEP_SECONDS: Final = 60.0
 
 Known = Sequence[tuple[int, int, bytes]]
 
@@ -51,8 +50,13 @@ class KeyWatch:
         while True:
             for error in await trio.to_thread.run_sync(self._hierarchy.work_due):
                 _log.error("key trouble", kind=type(error).__name__, reason=str(error))
-            pause = self._hierarchy.seconds_until_due()
-            await trio.sleep(max(_LOOK_SECONDS, min(pause, _SLEEP_SECONDS)))
+            for site_id in list(self._sites.wanted):
+                try:
+                    await trio.to_thread.run_sync(self._sites.open, site_id)
+                except KeyHierarchyError as error:
+                    self._sites.wanted.discard(site_id)
+                    _log.error("key trouble", kind=type(error).__name__, reason=str(error))
+            await trio.sleep(min(self._hierarchy.seconds_until_due(), _LOOK_SECONDS))
 
     async def _look(self) -> None:
         """A renewal may hang on its root key; what ran out or was revoked ends all the same."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+import msgspec
 import structlog
 import trio
 
@@ -75,9 +76,12 @@ class Mount:
             bytes.fromhex(self.document.store_id),
         )
         undo.callback(self.hierarchy.close)
-        self.sites = Sites(self.hierarchy)
+        self.sites = Sites(self.hierarchy, waits=False)
         root_site = bytes.fromhex(self.document.site_id)
-        self.document.check(self.hierarchy.lease(root_site).metadata_key)
+        self.sites.open(root_site)
+        self.document.check(self.sites.lease(root_site).metadata_key)
+        for error in self.sites.open_policies():
+            _log.error("key trouble", kind=type(error).__name__, reason=str(error))
         lock.note(request.mountpoint)
         book = SessionBook(host_folder)
         session = book.begin(read_only=options.read_only, accepts_all=options.recover)
@@ -169,6 +173,7 @@ class Mount:
             "read_only": self.request.options.read_only,
             **self.filesystem.counts(),
             "state_dir": self.request.state_dir,
+            "policies": [msgspec.to_builtins(policy) for policy in self.hierarchy.policy_status()],
             "sites": [self.site_status(lease.site_id) for lease in self.sites.leases()],
         }
 
