@@ -8,7 +8,7 @@ PY := $(VENV)/bin/python
 PYTEST := $(VENV)/bin/pytest
 FAST := not mounted and not vault and not crash and not slow
 
-.PHONY: help install demo test check bench format vectors vault-conformance clean
+.PHONY: help install demo demo-customer-key test check bench format vectors vault-conformance clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ install: .make/system .make/venv ## what the machine lacks by apt, Python packag
 
 demo: install ## the main job on real files: store, mount, sync, compare, throughput
 	@$(PY) -m bench.demo
+
+demo-customer-key: install ## two vaults, and the whole life of a policy on a busy mount
+	@$(PY) -m bench.demo_customer_key
 
 test: install ## every test: fast, mounted, vault, crash
 	@$(PYTEST) -q

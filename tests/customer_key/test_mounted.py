@@ -265,6 +265,7 @@ def test_a_revocation_at_the_vault_stops_everything_within_the_bound(scene, reco
         load.end()
         mapped.kill()
         mapped.wait()
+        mapped.stdout.close()
         os.close(held)
     assert load.refused <= {errno.EKEYREVOKED}
     record_property("seconds_to_the_last_read", round(measured, 2))
