@@ -6,6 +6,7 @@ they are for.
 
 import json
 import os
+import secrets
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -36,12 +37,12 @@ def create(
     path: Path,
     workload: Annotated[Workload, typer.Option(help="What the site is for.")],
     policy: Annotated[
-        str | None, typer.Option(help="The policy that protects it; default: the store's first.")
+        str | None, typer.Option(help="Name or id of its policy; default: the first site's.")
     ] = None,
 ) -> None:
     """Make a new folder that is a site of its own."""
     from fsdriver import control, store  # noqa: PLC0415 keeps --help quick
-    from keyhierarchy.sites import create_site  # noqa: PLC0415
+    from keyhierarchy.creation import create_site  # noqa: PLC0415
 
     path = os.path.abspath(path)
     parent, name = os.path.split(path)
@@ -49,23 +50,24 @@ def create(
         raise StoreError(f"{path} is there already; a site begins with a new folder")
     mount = _mount_of(parent)
     document = store.load(mount["store"])
-    site = create_site(
+    site_id = create_site(
         store.control_folder(mount["store"]),
         mount["state_dir"],
         bytes.fromhex(document.store_id),
+        secrets.token_bytes(16),  # the id of the folder where it begins
         workload,
-        policy_id=policy,
-    )
-    order = json.dumps({"name": name, "site_id": site.site_id}).encode()
+        policy=policy,
+    ).hex()
+    order = json.dumps({"name": name, "site_id": site_id}).encode()
     try:
         os.setxattr(parent, control.MAKE_SITE, order)
         os.mkdir(path, 0o700)
     except OSError as error:
         raise StoreError(
-            f"site {site.site_id} has its keys, but its folder {path} could not be made: "
+            f"site {site_id} has its keys, but its folder {path} could not be made: "
             f"{error.strerror}"
         ) from None
-    typer.echo(f"{path} is site {site.site_id} now, for {workload}, under {site.policy_id}.")
+    typer.echo(f"{path} is site {site_id} now, for {workload}.")
 
 
 @app.command("list", epilog="Examples:  ckfs site list /mnt/files    ckfs site list --json /srv/s")

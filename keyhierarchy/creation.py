@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from keyhierarchy import anchor as anchors
+from keyhierarchy import customerkeys, opening, servicekeys, statedir, wrapping
 from keyhierarchy import keystore as keystores
-from keyhierarchy import opening, servicekeys, statedir, wrapping
 from keyhierarchy.audit import AuditLog
 from keyhierarchy.clock import timestamp
 from keyhierarchy.errors import AnchorMismatch, TransitionRefused
@@ -99,7 +99,7 @@ def create_site(
             section,
             known.pin(section.policy.id),
             store_id=store_id,
-            roots=roots or servicekeys.service_roots(state_dir),
+            roots=roots or customerkeys.all_roots(state_dir),
             place=place,
         )
         current = section.policy.current_tik.generation

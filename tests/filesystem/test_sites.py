@@ -10,8 +10,8 @@ from fsdriver import store
 from fsdriver.control import MAKE_SITE, SITE, Control
 from fsdriver.errors import Damaged
 from fsdriver.inodes import ROOT
+from keyhierarchy.creation import create_site
 from keyhierarchy.errors import TransitionRefused
-from keyhierarchy.sites import create_site
 
 
 @pytest.fixture
@@ -23,15 +23,16 @@ def with_site(driver):
 
 def make_site(driver, name, workload="onedrive"):
     document = store.load(driver.store)
-    record = create_site(
+    site_id = create_site(
         store.control_folder(driver.store),
         driver.state_dir,
         bytes.fromhex(document.store_id),
+        os.urandom(16),
         workload,
     )
-    driver.fs.announce_site(ROOT, name, bytes.fromhex(record.site_id), CALLER)
+    driver.fs.announce_site(ROOT, name, site_id, CALLER)
     driver.fs.mkdir(ROOT, name, 0o755, CALLER)
-    return record
+    return site_id.hex()
 
 
 def test_everything_below_belongs_to_the_site(with_site):
@@ -42,8 +43,8 @@ def test_everything_below_belongs_to_the_site(with_site):
     driver.reopen()
     assert driver.read_file("alice/d/f") == b"hers"
     for path in ("alice", "alice/d", "alice/d/f"):
-        assert driver.fs.site_of(driver.number(path)).hex() == driver.site.site_id
-    assert driver.fs.site_of(driver.number("mine")).hex() != driver.site.site_id
+        assert driver.fs.site_of(driver.number(path)).hex() == driver.site
+    assert driver.fs.site_of(driver.number("mine")).hex() != driver.site
 
 
 def test_nothing_is_moved_or_linked_across(with_site):
@@ -71,10 +72,10 @@ def test_a_site_s_folder_may_be_renamed_where_it_stands(with_site):
 def test_an_announcement_serves_one_mkdir_of_its_name(with_site):
     driver = with_site
     driver.mkdir("other")
-    assert driver.fs.site_of(driver.number("other")).hex() != driver.site.site_id
+    assert driver.fs.site_of(driver.number("other")).hex() != driver.site
     driver.fs.rmdir(ROOT, b"alice")
     driver.mkdir("alice")
-    assert driver.fs.site_of(driver.number("alice")).hex() != driver.site.site_id
+    assert driver.fs.site_of(driver.number("alice")).hex() != driver.site
 
 
 def test_a_folder_of_a_site_planted_elsewhere_is_refused(with_site):
@@ -94,8 +95,8 @@ def test_the_mount_says_which_site_and_makes_none_for_others(with_site):
     driver = with_site
     control = Control(driver.fs, driver.store, dict, lambda site_id: {"site_id": site_id.hex()})
     driver.fs.control = control
-    assert driver.site.site_id.encode() in driver.fs.getxattr(driver.number("alice"), SITE)
-    order = b'{"name": "eve", "site_id": "%s"}' % driver.site.site_id.encode()
+    assert driver.site.encode() in driver.fs.getxattr(driver.number("alice"), SITE)
+    order = b'{"name": "eve", "site_id": "%s"}' % driver.site.encode()
     with pytest.raises(PermissionError):
         driver.fs.setxattr(ROOT, MAKE_SITE, order, CALLER._replace(uid=4242))
     for bad in (b"", b"{}", b'{"name": "x", "site_id": "zz"}'):
@@ -113,8 +114,9 @@ def test_an_unknown_policy_is_refused_and_changes_nothing(driver):
             store.control_folder(driver.store),
             driver.state_dir,
             bytes.fromhex(document.store_id),
+            os.urandom(16),
             "teams",
-            policy_id="0" * 32,
+            policy="0" * 32,
         )
     with open(place, "rb") as file:
         assert file.read() == before
