@@ -42,3 +42,9 @@ def unmade() -> Iterator[Driven]:
 def made(unmade: Driven) -> Driven:
     """A store, not mounted."""
     return unmade.init()
+
+
+@pytest.fixture(params=["background", pytest.param("foreground", marks=pytest.mark.slow)])
+def mounting(request):
+    """`ckfs mount` both ways: what refuses must say the same."""
+    return ["mount"] if request.param == "background" else ["mount", "-f"]

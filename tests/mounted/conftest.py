@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.mounted.driving import Driven, detach, mountpoints_below, processes_with
+from tests.mounted.driving import Driven, detach, finish, mountpoints_below, processes_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,6 +74,7 @@ def bounded(base: Path) -> Iterator[Path]:
 def start(base: Path, bounded: Path) -> Callable[..., Driven]:
     """Makes a store of its own and its folders; whoever asks for one also ends it."""
     taken = [0]
+    templates: dict[tuple[str, ...], Driven] = {}
 
     def make(
         name: str, *init: str, extra: tuple[str, ...] = (), backing: Path | None = None
@@ -82,17 +83,13 @@ def start(base: Path, bounded: Path) -> Callable[..., Driven]:
         stem = f"{taken[0]:03}-" + re.sub(r"\W+", "-", name)[:40]
         backing = backing or bounded / stem
         backing.mkdir(exist_ok=True)
-        return Driven(base / stem, backing, extra).init(*init)
+        if init not in templates:
+            (bounded / f"template-{len(templates)}").mkdir()
+            place = f"template-{len(templates)}"
+            templates[init] = Driven(base / place, bounded / place).init(*init)
+        return Driven(base / stem, backing, extra).copy_of(templates[init])
 
     return make
-
-
-def _ended(driven: Driven) -> None:
-    left = driven.end()
-    shutil.rmtree(driven.backing, ignore_errors=True)
-    shutil.rmtree(driven.folder)
-    if left:
-        pytest.fail("; ".join(left), pytrace=False)
 
 
 @pytest.fixture
@@ -107,7 +104,7 @@ def fresh(request: pytest.FixtureRequest, start: Callable[..., Driven]) -> Itera
 
     yield make
     for driven in made:
-        _ended(driven)
+        finish(driven)
 
 
 @pytest.fixture
@@ -125,7 +122,7 @@ def shared(request: pytest.FixtureRequest, start: Callable[..., Driven]) -> Iter
     # A new store is its owner's alone, and so is the root of its mount.
     made.mount().chmod(0o755)
     yield made
-    _ended(made)
+    finish(made)
 
 
 @pytest.fixture

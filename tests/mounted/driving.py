@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -54,18 +55,38 @@ def processes_with(word: str) -> list[int]:
     for pid in filter(str.isdigit, os.listdir("/proc")):
         with suppress(OSError):
             command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
             is_driver = any(part.endswith(b"/ckfs") for part in command[:3])
-            if is_driver and os.fsencode(word) in command and state != "Z":
+            if is_driver and os.fsencode(word) in command and is_running(int(pid)):
                 found.append(int(pid))
     return [pid for pid in found if pid != os.getpid()]
 
 
-def detach(place: str | Path) -> None:
-    """The last resort: out of sight at once, whether the driver answers or not."""
-    if _LIBC.umount2(os.fsencode(place), _MNT_DETACH):
+def is_running(pid: int) -> bool:
+    """Neither gone nor a zombie that nobody has waited for yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def unmount(place: str | Path, flags: int = 0) -> None:
+    """umount2(2)."""
+    if _LIBC.umount2(os.fsencode(place), flags):
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), str(place))
+
+
+def detach(place: str | Path) -> None:
+    """The last resort: out of sight at once, whether the driver answers or not."""
+    unmount(place, _MNT_DETACH)
+
+
+def finish(driven: Driven) -> None:
+    """End a test's store; whatever it left behind, or the driver complained of, fails the test."""
+    left = driven.end()
+    shutil.rmtree(driven.backing, ignore_errors=True)
+    shutil.rmtree(driven.folder)
+    assert not left, "; ".join(left)
 
 
 def parse_log(text: str) -> list[dict[str, str]]:
@@ -131,6 +152,12 @@ class Driven:
         self.run("init", *options, self.store)
         return self
 
+    def copy_of(self, other: Driven) -> Driven:
+        """The same new store and keys as another's, for less than `ckfs init` takes."""
+        shutil.copytree(other.store, self.store)
+        shutil.copytree(other.state, self.state)
+        return self
+
     def mount(self, *options: str) -> Path:
         """In the background; returns when the mount answers."""
         self.run(
@@ -145,7 +172,8 @@ class Driven:
         return self.mountpoint
 
     def umount(self) -> None:
-        self.run("umount", self.mountpoint)
+        """By the system call alone, which is quick; tests/cli asks `ckfs umount` itself."""
+        unmount(self.mountpoint)
         self.wait_gone()
 
     def remount(self, *options: str) -> Path:
@@ -155,7 +183,8 @@ class Driven:
 
     def wait_gone(self) -> None:
         """A driver works on for a moment after its mount is gone: it gives back the store."""
-        until(lambda: not self.pids(), "the driver ends after the unmount")
+        drivers = self.pids()
+        until(lambda: not any(map(is_running, drivers)), "the driver ends after the unmount")
 
     def pids(self) -> list[int]:
         """Of the drivers that were started with this mount point."""
@@ -200,9 +229,10 @@ class Driven:
         """Unmount whatever it takes; returns what a test should not have left so."""
         left = []
         if self.is_mounted():
-            done = self.run("umount", self.mountpoint, check=False)
-            if done.returncode:
-                left.append(f"umount said: {done.stderr.strip()}")
+            try:
+                unmount(self.mountpoint)
+            except OSError as error:
+                left.append(f"unmounting: {error}")
         try:
             self.wait_gone()
         except AssertionError:

@@ -165,7 +165,7 @@ def test_a_folder_that_hands_on_its_group(folder):
     assert place.joinpath("inner").stat().st_mode & stat.S_ISGID
 
 
-@pytest.mark.parametrize("length", [1, 100, 255, 3000, 3053])
+@pytest.mark.parametrize("length", [1, 100, 255, 3000, 3021])
 def test_symlinks_of_any_length_that_fits(folder, length):
     target = ("t/" * length)[:length]
     place = folder / "link"
@@ -176,7 +176,7 @@ def test_symlinks_of_any_length_that_fits(folder, length):
 
 
 def test_a_symlink_that_does_not_fit_is_refused(folder):
-    for length in (3054, 4095):
+    for length in (3022, 4095):
         with fails(errno.ENAMETOOLONG):
             (folder / "link").symlink_to("t" * length)
     with fails(errno.ENOENT):
