@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from bench import hot_path
+from bench import hot_path, keys
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -26,6 +26,19 @@ def _hot_path(
 ) -> None:
     """In process, no mount: geometry, chunks and backing file, beside raw AES-256-GCM."""
     hot_path.run(folder, rounds=rounds, as_json=as_json)
+
+
+@app.command(
+    "keys", epilog="Examples:  python -m bench keys    python -m bench keys --files 10 --files 1000"
+)
+def _keys(
+    files: Annotated[
+        list[int] | None, typer.Option(help="Number of files; repeatable. Default: 10, 100000.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """What registering, rolling and offboarding cost, by the number of files in the store."""
+    keys.measure(files or [10, 100_000], as_json=as_json)
 
 
 app()

@@ -6,79 +6,18 @@ a writer keeps busy throughout. Every step checks what it claims.
 
 import os
 import pwd
-import re
 import shutil
-import subprocess
-import sys
 import sysconfig
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
-from azure.identity import DefaultAzureCredential
-from azure.keyvault.keys import KeyClient
-
 from bench.stage import head, perform, run, show
-from keyhierarchy.vault.resolve import install
+from bench.vaults import Vaults
 
 ROOM = 1 << 30
 DEADLINE_SECONDS = 90.0
-
-
-class Vaults:
-    """The demonstration's vault server, and the keys in it as their administrator sees them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        run(
-            *("ckfs-vault", "init", str(folder)),
-            *("--vault", "kv-primary", "--vault", "kv-secondary"),
-            *("--recovery-level", "Recoverable+ProtectedSubscription"),
-            quiet=True,
-        )
-        print(f"$ ckfs-vault serve {folder} &", flush=True)
-        self._server = subprocess.Popen(
-            (sys.executable, "-m", "keyhierarchy.vault.cli", "serve", str(folder)),
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self._server.stdout is not None  # noqa: S101 it was asked for
-        self._urls = []
-        for line in self._server.stdout:
-            print(line, end="")
-            if "ready" in line:
-                break
-            self._urls.append(line.split()[-1])
-        said = run("ckfs-vault", "env", str(folder), quiet=True)
-        for name, value in re.findall(r"^export (\w+)='?([^'\n]*)'?$", said, re.MULTILINE):
-            os.environ[name] = value
-        install()
-
-    def close(self) -> None:
-        """Stop the server."""
-        self._server.terminate()
-        self._server.wait(20)
-
-    def client(self, vault: str) -> KeyClient:
-        """The key administrator's."""
-        url = next(one for one in self._urls if f"//{vault}." in one)
-        return KeyClient(
-            url,
-            DefaultAzureCredential(disable_instance_discovery=True),
-            connection_verify=os.environ["REQUESTS_CA_BUNDLE"],
-        )
-
-    def make(self, vault: str, name: str) -> str:
-        """A new RSA key that may wrap and unwrap, or a new version of it; returns its id."""
-        key = self.client(vault).create_rsa_key(
-            name, size=3072, key_operations=["wrapKey", "unwrapKey"]
-        )
-        return str(key.id)
-
-    def enable(self, vault: str, name: str, *, enabled: bool) -> None:
-        """What a customer does who takes a key away for a while."""
-        self.client(vault).update_key_properties(name, enabled=enabled)
 
 
 class Writer:
@@ -155,12 +94,9 @@ def _with_vaults(place: Path, vaults: Vaults) -> None:
     os.environ["CKFS_AVAILABILITY_DIR"] = str(place / "availability")
 
     show("What this host's administrator says of vaults")
-    ca = os.environ["REQUESTS_CA_BUNDLE"]
-    _keys(
-        *("vault", "set", f"ca_file={ca}", f"authority_ca_file={ca}"),
-        f"authority_host={os.environ['AZURE_AUTHORITY_HOST']}",
-        *("disable_instance_discovery=true", "probe_seconds=2", "lease_seconds=20"),
-        *("opening_deadline_seconds=5", "call_deadline_seconds=3", "purge_waiting_seconds=2"),
+    vaults.settings(
+        *("probe_seconds=2", "lease_seconds=20", "opening_deadline_seconds=5"),
+        *("call_deadline_seconds=3", "purge_waiting_seconds=2"),
     )
 
     show("A mounted store with files in it, under service-managed keys")
