@@ -15,6 +15,7 @@ from fsdriver import control
 from fsdriver.attributes import Attributes
 from fsdriver.changes import Changes, change
 from fsdriver.errors import CkfsError, refuse
+from fsdriver.handles import Handle
 from fsdriver.inodes import Inode
 from fsdriver.namespace import Caller, Namespace
 from fsdriver.renaming import Renaming
@@ -24,18 +25,9 @@ from fsdriver.xattrs import ExtendedAttributes
 
 if TYPE_CHECKING:
     from fsdriver.control import Control
-    from fsdriver.folder import Listed, Site
+    from fsdriver.folder import Site
 
 _WRITING: Final = os.O_WRONLY | os.O_RDWR
-
-
-class _Handle:
-    __slots__ = ("inode", "listing", "writing")
-
-    def __init__(self, inode: Inode, *, writing: bool = False) -> None:
-        self.inode = inode
-        self.writing = writing
-        self.listing: list[Listed] | None = None
 
 
 class Filesystem:
@@ -58,7 +50,7 @@ class Filesystem:
         self._renaming = Renaming(tree, self._namespace)
         self._xattrs = ExtendedAttributes(tree)
         self._announced: tuple[Inode, bytes, Site] | None = None
-        self._handles: dict[int, _Handle] = {}
+        self._handles: dict[int, Handle] = {}
         self._next_handle = 1
 
     def errno_of(self, error: Exception, number: int = 0) -> int:
@@ -200,7 +192,7 @@ class Filesystem:
             inode.open.handles += 1
         handle = self._next_handle
         self._next_handle += 1
-        self._handles[handle] = _Handle(inode, writing=writing)
+        self._handles[handle] = Handle(inode, writing=writing)
         return handle
 
     def open(self, number: int, flags: int) -> int:

@@ -10,22 +10,18 @@ A write is in the backing file before it is acknowledged; only the seal waits, f
 fsync or the last close.
 """
 
-import errno
 import time
 from contextlib import suppress
 from dataclasses import replace
-from typing import Final
 
 from fsdriver.buffers import Buffers
-from fsdriver.errors import ChunkInvalid, KeyUnavailable, refuse
+from fsdriver.errors import ChunkInvalid, KeyUnavailable
 from fsdriver.format.extents import ExtentMap
 from fsdriver.format.geometry import HEADER_SIZE, RECORD_OVERHEAD
 from fsdriver.format.header import SealedState
 from fsdriver.sealedfile import SealedFile
 from fsdriver.tail import Tail
 from fsdriver.vetting import ChunkVetting
-
-_OFFSET_MAX: Final = (1 << 63) - 1
 
 
 class OpenFile:
@@ -142,7 +138,7 @@ class OpenFile:
         view = memoryview(data)
         if not view:
             return 0
-        self._check_size(offset + len(view))
+        self.file.geometry.require_size(offset + len(view))
         old_size = self.file.state.size
         try:
             if offset > old_size:
@@ -290,7 +286,7 @@ class OpenFile:
     def truncate(self, new_size: int) -> None:
         """Cut, or extend with zeros; the mount's O_TRUNC, truncate(2) and ftruncate(2)."""
         self._admit()
-        self._check_size(new_size)
+        self.file.geometry.require_size(new_size)
         file = self.file
         state, geometry = file.state, file.geometry
         if new_size == state.size:
@@ -370,11 +366,6 @@ class OpenFile:
                 )
                 self._alter_set(file.chunk_set.digest(tail.chunk_index, tail.nonce))
                 self._alter_set(file.chunk_set.digest(tail.chunk_index, nonce))
-
-    def _check_size(self, size: int) -> None:
-        """A size that no backing file can have must fail before anything is touched."""
-        if self.file.geometry.ciphertext_size(size) > _OFFSET_MAX:
-            raise refuse(errno.EFBIG)
 
     def _admit(self) -> None:
         """Every use of content asks here first whether the key may still be used."""

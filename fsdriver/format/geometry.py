@@ -3,9 +3,10 @@
 Every offset says which space it lives in. Nothing here touches bytes.
 """
 
+import errno
 from typing import Final
 
-from fsdriver.errors import SizeMismatch
+from fsdriver.errors import SizeMismatch, refuse
 
 HEADER_SIZE: Final = 512
 """Bytes of a file's header (FORMAT.md section 3)."""
@@ -14,6 +15,9 @@ NONCE_SIZE: Final = 24
 TAG_SIZE: Final = 16
 RECORD_OVERHEAD: Final = NONCE_SIZE + TAG_SIZE
 """What a chunk record adds to its plaintext (FORMAT.md section 4)."""
+
+OFFSET_MAX: Final = (1 << 63) - 1
+"""The largest offset that the system's calls take."""
 
 CHUNK_SIZES: Final = tuple(1 << bits for bits in range(12, 21))
 """Chunk sizes that a header may name: 4 KiB to 1 MiB, powers of two."""
@@ -55,6 +59,11 @@ class Geometry:
         """Length of the backing file; holes take their place in it."""
         chunks = self.chunk_count(plaintext_size)
         return HEADER_SIZE + plaintext_size + chunks * RECORD_OVERHEAD
+
+    def require_size(self, plaintext_size: int) -> None:
+        """Raises OSError EFBIG for a size whose backing file no filesystem can hold."""
+        if self.ciphertext_size(plaintext_size) > OFFSET_MAX:
+            raise refuse(errno.EFBIG)
 
     def plaintext_size(self, ciphertext_size: int) -> int:
         """The inverse of `ciphertext_size`.

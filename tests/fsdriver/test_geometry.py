@@ -1,11 +1,19 @@
 """The arithmetic of chunks, and that it goes back and forth without loss."""
 
+import errno
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fsdriver.errors import SizeMismatch
-from fsdriver.format.geometry import CHUNK_SIZES, HEADER_SIZE, RECORD_OVERHEAD, Geometry
+from fsdriver.format.geometry import (
+    CHUNK_SIZES,
+    HEADER_SIZE,
+    OFFSET_MAX,
+    RECORD_OVERHEAD,
+    Geometry,
+)
 
 chunk_sizes = st.sampled_from(CHUNK_SIZES)
 sizes = st.integers(0, 1 << 62)
@@ -83,3 +91,12 @@ def test_the_length_of_a_run_is_the_sum_of_its_records(chunk_size, size, data):
 def test_a_chunk_size_that_no_header_may_name(chunk_size):
     with pytest.raises(ValueError, match="no chunk size"):
         Geometry(chunk_size)
+
+
+def test_a_size_that_no_backing_file_can_have_is_too_big():
+    geometry = Geometry(4096)
+    most = geometry.plaintext_size(OFFSET_MAX)
+    geometry.require_size(most)
+    with pytest.raises(OSError) as caught:  # noqa: PT011 its errno is compared
+        geometry.require_size(most + 4096)
+    assert caught.value.errno == errno.EFBIG
