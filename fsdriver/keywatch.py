@@ -19,6 +19,7 @@ from keyhierarchy.hierarchy import Hierarchy
 _log = structlog.get_logger("ckfs")
 
 _LOOK_SECONDS: Final = 1.0
+_SHORTEST_SECONDS: Final = 0.05
 
 Known = Sequence[tuple[int, int, bytes]]
 
@@ -48,15 +49,19 @@ class KeyWatch:
     async def _renew(self) -> None:
         """Ahead of time: what is due of renewals and of probes of the root keys."""
         while True:
-            for error in await trio.to_thread.run_sync(self._hierarchy.work_due):
+            # An unmount does not wait for a root key that hangs.
+            for error in await trio.to_thread.run_sync(
+                self._hierarchy.work_due, abandon_on_cancel=True
+            ):
                 _log.error("key trouble", kind=type(error).__name__, reason=str(error))
             for site_id in list(self._sites.wanted):
                 try:
-                    await trio.to_thread.run_sync(self._sites.open, site_id)
+                    await trio.to_thread.run_sync(self._sites.open, site_id, abandon_on_cancel=True)
                 except KeyHierarchyError as error:
                     self._sites.wanted.discard(site_id)
                     _log.error("key trouble", kind=type(error).__name__, reason=str(error))
-            await trio.sleep(min(self._hierarchy.seconds_until_due(), _LOOK_SECONDS))
+            pause = self._hierarchy.seconds_until_due()
+            await trio.sleep(max(_SHORTEST_SECONDS, min(pause, _LOOK_SECONDS)))
 
     async def _look(self) -> None:
         """A renewal may hang on its root key; what ran out or was revoked ends all the same."""
