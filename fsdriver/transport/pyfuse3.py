@@ -306,7 +306,11 @@ class Pyfuse3Transport:
 
     async def serve(self) -> None:
         """Until the mount is gone or `stop` is called."""
-        await pyfuse3.main()
+        try:
+            await pyfuse3.main()
+        except* ConnectionAbortedError:
+            # The mount was taken away while a worker was reading the next request.
+            pass
 
     def drop_caches(self, known: Sequence[tuple[int, int, bytes]]) -> None:
         """Make the kernel ask again: pages, attributes and names. On a worker thread only.

@@ -19,7 +19,7 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -199,12 +199,17 @@ class Driven:
         (own,) = (one for one in found if one["mountpoint"] == str(self.mountpoint))
         return own
 
-    def kill(self) -> None:
-        """kill -9, and take the dead mount away."""
+    def kill(self, *users: subprocess.Popen[Any]) -> None:
+        """kill -9; take the dead mount away once its users have noticed.
+
+        Else they could go on in the folder below it.
+        """
         for pid in self.pids():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         until(lambda: not self.pids(), "the driver dies")
+        for user in users:
+            user.wait(timeout=DEADLINE)
         detach(self.mountpoint)
 
     # The log

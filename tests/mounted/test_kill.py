@@ -105,9 +105,7 @@ def test_what_was_acknowledged_is_there(driven, turn):
         assert time.monotonic() < deadline, "the writers make no headway"
         assert all(writer.poll() is None for writer in writers)
         time.sleep(0.001)
-    driven.kill()
-    for writer in writers:
-        writer.wait(timeout=30)
+    driven.kill(*writers)
     driven.mount()
     assert sum(replay(driven, log.read_text()) for log in logs) > 50
     told = " ".join(log.read_text() for log in logs).split()
