@@ -14,7 +14,7 @@ import typer
 from fsdriver.errors import StoreError
 
 if TYPE_CHECKING:
-    from keyhierarchy.keystore import SiteRecord
+    from keyhierarchy.keystore import Section, SiteRecord
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -48,6 +48,8 @@ def create(
     parent, name = os.path.split(path)
     if os.path.lexists(path):
         raise StoreError(f"{path} is there already; a site begins with a new folder")
+    if not os.path.isdir(parent):
+        raise StoreError(f"{parent} is no folder; make it first")
     mount = _mount_of(parent)
     document = store.load(mount["store"])
     site_id = create_site(
@@ -77,47 +79,65 @@ def list_sites(
 ) -> None:
     """Every site of a store."""
     from fsdriver import store  # noqa: PLC0415 as above
-    from keyhierarchy import keystore  # noqa: PLC0415
 
     where = path if os.path.lexists(store.control_folder(path)) else _mount_of(path)["store"]
     document = store.load(where)
-    keys = keystore.load(store.control_folder(where), bytes.fromhex(document.store_id))
-    sites = [_facts(site) for section in keys.sections for site in section.sites]
+    sites = _sites(where)
     if as_json:
         typer.echo(json.dumps({"sites": sites}, indent=2))
         return
     for site in sites:
         root = "  (the store's root)" if site["site_id"] == document.site_id else ""
         typer.echo(
-            f"{site['site_id']}  {site['workload']:10}  policy {site['policy_id']}  "
+            f"{site['site_id']}  {site['workload']:10}  policy {site['policy']}, "
+            f"{site['state']}, {site['progress']:.0%} done, "
             f"key generation {site['site_key_generation']}{root}"
         )
 
 
 @app.command(epilog="Examples:  ckfs site show /mnt/files/alice    ckfs site show --json .")
 def show(path: Path, as_json: AsJson = False) -> None:
-    """The site that a path belongs to: policy, state, key generation, lease."""
+    """The site that a path belongs to: policy, state, progress, key generation, lease."""
     from fsdriver import control  # noqa: PLC0415 as above
 
+    mount = _mount_of(path)
     try:
-        facts = json.loads(os.getxattr(path, control.SITE))
+        lease = json.loads(os.getxattr(path, control.SITE))
     except OSError as error:
-        raise StoreError(
-            f"{path} is in no mounted store, or does not answer: {error.strerror}"
-        ) from None
+        raise StoreError(f"{path} does not answer: {error.strerror}") from None
+    known = [one for one in _sites(mount["store"]) if one["site_id"] == lease["site_id"]]
+    # What the mount uses may lag behind the keystore until its next renewal; both are shown.
+    facts = {**known[0], "lease": lease} if known else lease
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return
     width = max(len(name) for name in facts)
     for name, value in facts.items():
-        typer.echo(f"{name.replace('_', ' '):{width}}  {value}")
+        shown = (
+            ", ".join(f"{key} {one}" for key, one in value.items()) if name == "lease" else value
+        )
+        typer.echo(f"{name.replace('_', ' '):{width}}  {shown}")
 
 
-def _facts(site: "SiteRecord") -> dict[str, Any]:
+def _sites(where: str) -> list[dict[str, Any]]:
+    """What the keystore of a store says of its sites; asks no root key."""
+    from fsdriver import store  # noqa: PLC0415 as above
+    from keyhierarchy import keystore  # noqa: PLC0415
+
+    document = store.load(where)
+    keys = keystore.load(store.control_folder(where), bytes.fromhex(document.store_id))
+    return [_facts(section, site) for section in keys.sections for site in section.sites]
+
+
+def _facts(section: "Section", site: "SiteRecord") -> dict[str, Any]:
+    moved = site.is_under(section.policy.current_tik.generation)
     return {
         "site_id": site.site_id,
         "workload": site.workload,
+        "policy": section.policy.name,
         "policy_id": site.policy_id,
+        "state": section.state.name,
+        "progress": 1.0 if moved else 0.0,
         "site_key_generation": site.site_keys[-1].generation,
         "created": site.created,
     }

@@ -65,6 +65,10 @@ class SiteRecord(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         if numbers != sorted(set(numbers)):
             raise ValueError("site key generations are not in rising order")
 
+    def is_under(self, tik_generation: int) -> bool:
+        """Tell whether all of the site's keys are under that tenant intermediate key."""
+        return all(key.tik_generation == tik_generation for key in self.site_keys)
+
 
 class Mark(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Says that a policy is revoked or that its purge was requested. Not sealed, on purpose.

@@ -95,8 +95,7 @@ def without_old_root(
 
 def is_moved(policy: DataEncryptionPolicy, site: SiteRecord) -> bool:
     """Tell whether all of a site's keys are under the current TIK."""
-    current = policy.current_tik.generation
-    return all(key.tik_generation == current for key in site.site_keys)
+    return site.is_under(policy.current_tik.generation)
 
 
 def share_moved(section: Section) -> float:
