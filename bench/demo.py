@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from bench.stage import head, perform, run, show
+from fsdriver import control
 
 MEBIBYTES = 256
 
@@ -85,7 +86,7 @@ def _demonstrate(place: Path) -> None:
 
     show("What you see, and what the store holds")
     head(run("ls", "-l", str(files / "lib" / "json"), quiet=True), 8)
-    folder = os.getxattr(files / "lib" / "json", b"user.ckfs.backing").decode()
+    folder = os.getxattr(files / "lib" / "json", control.BACKING).decode()
     head(run("ls", "-l", folder, quiet=True), 8)
     print(run("ckfs", "info", str(files / "lib" / "json" / "decoder.py"), quiet=True), end="")
     leaks = subprocess.run(

@@ -206,11 +206,13 @@ def status(as_json: AsJson = False) -> None:
 
 def _ask(mountpoint: str, store: str) -> dict[str, Any]:
     """The mount's own answer, unless it does not come: a hung mount must not hang `status`."""
+    from fsdriver import control  # noqa: PLC0415 keeps --help quick
+
     answer: dict[str, Any] = {}
 
     def ask() -> None:
         try:
-            answer.update(json.loads(os.getxattr(mountpoint, b"user.ckfs.status")))
+            answer.update(json.loads(os.getxattr(mountpoint, control.STATUS)))
         except OSError as error:
             answer["problem"] = f"does not answer: {error.strerror}"
 

@@ -20,7 +20,6 @@
        │  └─ DirectoryRecordInvalid
        ├─ FormatUnsupported       EOPNOTSUPP  written by a newer ckfs
        ├─ KeyUnavailable          ENOKEY      the lease ran out and no root key answered
-       ├─ KeyRevoked              EKEYREVOKED
        └─ KeyRejected             EKEYREJECTED a wrapped key that does not open
 
 A message says what happened, to which file, and what to do; never key bytes or plaintext.
@@ -135,12 +134,6 @@ class KeyUnavailable(FileError):
     """No valid lease: no root key answered before the last one ran out."""
 
     errno = errno.ENOKEY
-
-
-class KeyRevoked(FileError):
-    """The keys' owner took them back."""
-
-    errno = errno.EKEYREVOKED
 
 
 class KeyRejected(FileError):

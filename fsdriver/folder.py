@@ -163,7 +163,7 @@ class Folder:
     def _write_sidecar(self, backing: Backing, name: BackingName) -> bool:
         if not name.sidecar:
             return False
-        text = LONG_NAME + name.text.removeprefix(LONG_ENTRY)
+        text = _sidecar_of(name.text)
         try:
             descriptor = backing.create_file(self.descriptor, text, 0o644)
         except FileExistsError:
@@ -182,14 +182,14 @@ class Folder:
         """After a long name is gone."""
         if name.sidecar:
             with suppress(FileNotFoundError):
-                backing.unlink(self.descriptor, LONG_NAME + name.text.removeprefix(LONG_ENTRY))
+                backing.unlink(self.descriptor, _sidecar_of(name.text))
 
     def listing(self, backing: Backing) -> tuple[list[Listed], list[NameInvalid]]:
         """Every entry but the driver's own, and the reasons why some of them are foreign."""
         listed: list[Listed] = []
         reasons: list[NameInvalid] = []
         for text, kind in backing.entries(self.descriptor):
-            if text.startswith(RESERVED) and not text.startswith(LONG_ENTRY):
+            if _is_own(text):
                 continue
             try:
                 name, _known = self.name_of(backing, text)
@@ -204,10 +204,7 @@ class Folder:
 
     def is_empty(self, backing: Backing) -> bool:
         """Whether nothing but the driver's own entries is left."""
-        return not any(
-            not text.startswith(RESERVED) or text.startswith(LONG_ENTRY)
-            for text, _kind in backing.entries(self.descriptor)
-        )
+        return all(_is_own(text) for text, _kind in backing.entries(self.descriptor))
 
     def rebind(self, backing: Backing, bindings: tuple[bytes, ...]) -> None:
         """Seal the folder's record to these names."""
@@ -254,6 +251,16 @@ def create_record(backing: Backing, descriptor: int, record: DirectoryRecord, si
 def temporary_name() -> str:
     """For an entry that is not to be seen until it is renamed."""
     return TEMPORARY + os.urandom(8).hex()
+
+
+def _is_own(text: str) -> bool:
+    """Whether an entry of a backing folder is the driver's, and no name of the mount."""
+    return text.startswith(RESERVED) and not text.startswith(LONG_ENTRY)
+
+
+def _sidecar_of(text: str) -> str:
+    """The file that holds the name of a long entry."""
+    return LONG_NAME + text.removeprefix(LONG_ENTRY)
 
 
 def _digest(sidecar: bytes) -> str:

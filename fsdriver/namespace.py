@@ -75,12 +75,19 @@ class Namespace:
 
     def _give(self, folder: Folder, caller: Caller, descriptor: int, mode: int) -> None:
         """Hand what root's driver made to the program's user, who asked for it."""
-        if os.geteuid() != 0 or caller == (0, 0):
+        owner = self._owner_of_new(folder, caller)
+        if owner is None:
             return
-        inherits = self._backing.stat_open(folder.descriptor).st_mode & stat.S_ISGID
-        self._backing.change_open_owner(descriptor, caller.uid, -1 if inherits else caller.gid)
+        self._backing.change_open_owner(descriptor, *owner)
         if mode & (stat.S_ISUID | stat.S_ISGID):
             self._backing.change_open_mode(descriptor, stat.S_IMODE(mode))
+
+    def _owner_of_new(self, folder: Folder, caller: Caller) -> Caller | None:
+        """Whose a new entry is to be; None where it is theirs already. Group -1 is inherited."""
+        if os.geteuid() != 0 or caller == (0, 0):
+            return None
+        inherits = self._backing.stat_open(folder.descriptor).st_mode & stat.S_ISGID
+        return caller._replace(gid=-1) if inherits else caller
 
     def make_node(
         self, parent: Inode, name: bytes, mode: int, device: int, caller: Caller
@@ -117,10 +124,9 @@ class Namespace:
         with folder.announced(backing, known):
             make(folder, known)
         status = backing.stat(folder.descriptor, known.text)
-        if os.geteuid() == 0 and caller != (0, 0):
-            inherits = backing.stat_open(folder.descriptor).st_mode & stat.S_ISGID
-            gid = -1 if inherits else caller.gid
-            backing.change_owner(folder.descriptor, known.text, caller.uid, gid)
+        owner = self._owner_of_new(folder, caller)
+        if owner is not None:
+            backing.change_owner(folder.descriptor, known.text, *owner)
             status = backing.stat(folder.descriptor, known.text)
         return self._tree.inodes.enter(status, parent, name), status
 
@@ -152,9 +158,9 @@ class Namespace:
             create_record(backing, descriptor, record, home)
             status = backing.stat_open(descriptor)
             wanted = stat.S_IMODE(mode) | (status.st_mode & stat.S_ISGID)
-            if os.geteuid() == 0 and caller != (0, 0):
-                gid = -1 if status.st_mode & stat.S_ISGID else caller.gid
-                backing.change_open_owner(descriptor, caller.uid, gid)
+            owner = self._owner_of_new(folder, caller)
+            if owner is not None:
+                backing.change_open_owner(descriptor, *owner)
             if stat.S_IMODE(status.st_mode) != wanted:
                 backing.change_open_mode(descriptor, wanted)
             with folder.announced(backing, known):

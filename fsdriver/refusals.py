@@ -21,7 +21,6 @@ from fsdriver.errors import Damaged, FormatUnsupported, StoreError
 from keyhierarchy import errors as keys
 
 UNEXPECTED: Final = 1
-USAGE: Final = 2
 
 _KEY_CODES: Final = (
     (keys.KeystoreNewer, 11),

@@ -252,8 +252,7 @@ class Tree:
     def status(self, inode: Inode) -> os.stat_result:
         """Of the backing inode."""
         if inode.open is not None:
-            if not inode.open.file.lease.valid:
-                inode.open.file.lease.require_valid()
+            inode.open.file.lease.require_valid()
             return self.backing.stat_open(inode.open.file.descriptor)
         folder = inode.folder
         if folder is not None and folder.descriptor >= 0:

@@ -6,7 +6,6 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 FILE_KEY_SIZE: Final = 32
-COMMITMENT_SIZE: Final = 32
 _LABEL: Final = b"ckfs 1 file keys"
 
 

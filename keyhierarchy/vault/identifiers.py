@@ -9,7 +9,6 @@ import re
 import secrets
 
 _KEY_NAME = re.compile(r"[0-9a-zA-Z-]{1,127}")
-_VERSION = re.compile(r"[0-9a-f]{32}")
 _VAULT_NAME = re.compile(r"[a-z](?:-?[0-9a-z])*")
 _VAULT_NAME_LENGTH = range(3, 25)
 _BASE64URL = re.compile(r"[0-9A-Za-z_-]*")
@@ -21,10 +20,6 @@ RESERVED_LABELS = frozenset({AUTHORITY_LABEL, "admin", "www"})
 
 def is_key_name(text: str) -> bool:
     return _KEY_NAME.fullmatch(text) is not None
-
-
-def is_version(text: str) -> bool:
-    return _VERSION.fullmatch(text) is not None
 
 
 def is_vault_name(text: str) -> bool:
