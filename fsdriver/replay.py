@@ -1,0 +1,124 @@
+"""Puts in place what a stopped driver's journal holds, before anything else uses the store.
+
+Needs no file's key: a transaction has whole records and a whole header. Files are found by inode
+number, and where the store was copied since, by the file id in their headers. A file that is not
+found was deleted.
+"""
+
+import stat
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from fsdriver.backing import Backing
+from fsdriver.errors import CkfsError
+from fsdriver.folder import CONTROL_FOLDER
+from fsdriver.format.geometry import HEADER_SIZE
+from fsdriver.format.header import ClearHeader
+from fsdriver.format.journal import NO_CUT, Image, Transaction
+from fsdriver.journal import Found
+
+
+class Change(NamedTuple):
+    """One transaction and where its images are."""
+
+    journal: int  # descriptor
+    transaction: Transaction
+    images: list[Image]
+
+
+class Replayed(NamedTuple):
+    """What a replay did."""
+
+    transactions: int
+    files: int
+    missing: int
+    """Files with transactions that are not in the store any more."""
+
+
+def replay(backing: Backing, root: int, journals: list[Found]) -> Replayed:
+    """`journals` with the older epoch first. Durable when it returns; raises OSError."""
+    wanted: dict[bytes, list[Change]] = {}
+    count = 0
+    for journal in journals:
+        for transaction, images in journal.transactions(backing):
+            wanted.setdefault(transaction.file_id, []).append(
+                Change(journal.descriptor, transaction, images)
+            )
+            count += 1
+    if not count:
+        return Replayed(0, 0, 0)
+    inodes = {changes[-1].transaction.inode: file_id for file_id, changes in wanted.items()}
+    done: set[bytes] = set()
+
+    def by_inode(inode: int, _descriptor: Callable[[], int]) -> bytes | None:
+        return inodes.get(inode)
+
+    def by_header(_inode: int, descriptor: Callable[[], int]) -> bytes | None:
+        return _file_id(backing, descriptor())
+
+    for look in (by_inode, by_header):
+        if len(done) < len(wanted):
+            for file_id, descriptor in _find(backing, root, look):
+                if file_id in wanted and file_id not in done:
+                    _apply(backing, descriptor, wanted[file_id])
+                    done.add(file_id)
+    backing.sync_filesystem(root)
+    return Replayed(count, len(done), len(wanted) - len(done))
+
+
+def _find(
+    backing: Backing, root: int, look: Callable[[int, Callable[[], int]], bytes | None]
+) -> Iterator[tuple[bytes, int]]:
+    """(file id, open descriptor) of every regular file that `look` takes for one, and that is."""
+    folders = [(backing.duplicate(root), True)]
+    while folders:
+        folder, is_root = folders.pop()
+        try:
+            for name, kind, inode in list(backing.inodes(folder)):
+                if kind == stat.S_IFDIR and not (is_root and name == CONTROL_FOLDER):
+                    folders.append((backing.open_directory(folder, name), False))
+                elif kind == stat.S_IFREG:
+                    opened: list[int] = []
+
+                    def descriptor(name: str = name, opened: list[int] = opened) -> int:
+                        opened.append(backing.open_file(folder, name, writable=True))
+                        return opened[0]
+
+                    try:
+                        file_id = look(inode, descriptor)
+                        if file_id is not None:
+                            at = opened[0] if opened else descriptor()
+                            if _file_id(backing, at) in (file_id, None):
+                                yield file_id, at
+                    finally:
+                        for one in opened:
+                            backing.close(one)
+        finally:
+            backing.close(folder)
+
+
+def _file_id(backing: Backing, descriptor: int) -> bytes | None:
+    """The one in the header; None when no header was written before the power went."""
+    raw = backing.read(descriptor, HEADER_SIZE, 0)
+    if not raw.strip(b"\0"):
+        return None
+    try:
+        return ClearHeader.parse(raw).file_id
+    except CkfsError:
+        return b""
+
+
+def _apply(backing: Backing, descriptor: int, changes: list[Change]) -> None:
+    status = backing.stat_open(descriptor)
+    for change in changes:
+        cut = change.transaction.cut
+        if cut != NO_CUT and cut < backing.stat_open(descriptor).st_size:
+            backing.truncate(descriptor, cut)
+        for image in change.images:
+            record = backing.read(change.journal, image.length, image.position)
+            backing.write(descriptor, [record], image.offset)
+    last = changes[-1].transaction
+    backing.write(descriptor, [last.header], 0)
+    if backing.stat_open(descriptor).st_size != last.length:
+        backing.truncate(descriptor, last.length)
+    backing.change_open_times(descriptor, status.st_atime_ns, status.st_mtime_ns)
