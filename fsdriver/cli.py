@@ -86,7 +86,9 @@ def init(
 ) -> None:
     """Make an empty or new folder a store, under service-managed keys."""
     from fsdriver import store as stores  # noqa: PLC0415
+    from keyhierarchy import secrecy  # noqa: PLC0415
 
+    secrecy.shut()
     state = _state_dir(state_dir)
     document = stores.create(
         store,
@@ -188,6 +190,8 @@ def status(as_json: AsJson = False) -> None:
             f"chunks of {one['chunk_size']}"
         )
         typer.echo(f"  {one['open_files']} files open, {one['inodes']} inodes known")
+        if one["memory_reason"]:
+            typer.echo(f"  memory locked: {one['memory_locked']}; {one['memory_reason']}")
         for policy in one["policies"]:
             typer.echo(f"  policy {policy['policy_id']}: {policy['health']}")
             for root in policy["roots"]:

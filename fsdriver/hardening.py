@@ -1,24 +1,46 @@
-"""What a process that holds keys asks of the system first: no core dumps, no other umask, files.
+"""What the driver asks of the system before it has a key; what was granted, for log and status.
 
 Python cannot wipe what it has copied; FORMAT.md's threat model says so.
 """
 
-import ctypes
 import os
 import resource
-from typing import Final
+from typing import NamedTuple
 
-_PR_SET_DUMPABLE: Final = 4
+import structlog
+
+from fsdriver import privileges
+from keyhierarchy import secrecy
+
+_log = structlog.get_logger("ckfs")
 
 
-def harden() -> None:
-    """No core file, no attaching debugger of the same user, modes as programs ask for them."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+class Hardened(NamedTuple):
+    """What the system granted."""
+
+    memory: secrecy.Locked = secrecy.Locked("none", "not asked")
+
+    def facts(self) -> dict[str, str]:
+        """For `ckfs status`."""
+        return {"memory_locked": self.memory.extent, "memory_reason": self.memory.reason}
+
+
+def harden() -> Hardened:
+    """No core file, no debugger, no swap, few privileges, modes as programs ask for them.
+
+    Before there is a second thread, and before there is a key.
+    """
+    memory = secrecy.shut()
     os.umask(0)
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if memory.extent == "all" and secrecy.needs_lock_capability():
+        privileges.drop(privileges.IPC_LOCK)
+    else:
+        privileges.drop()
+    if memory.extent != "all":
+        _log.warning("memory not locked", locked=memory.extent, reason=memory.reason)
+    return Hardened(memory)
 
 
 def folders_open() -> int:

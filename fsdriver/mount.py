@@ -56,7 +56,7 @@ class Mount:
         self.document = store.load(request.store)
         mountpoints.check(request.store, request.mountpoint)
         mountpoints.check_fuse(allow_other="allow_other" in request.options.kernel)
-        hardening.harden()
+        self._hardened = hardening.harden()
         self._since = datetime.now(UTC)
         self._undo = ExitStack()
         with ExitStack() as undo:
@@ -173,6 +173,7 @@ class Mount:
             "read_only": self.request.options.read_only,
             **self.filesystem.counts(),
             "state_dir": self.request.state_dir,
+            **self._hardened.facts(),
             "policies": [msgspec.to_builtins(policy) for policy in self.hierarchy.policy_status()],
             "sites": [self.site_status(lease.site_id) for lease in self.sites.leases()],
         }

@@ -18,6 +18,25 @@ _NOTE: Final = "mount.json"
 _NOTE_SIZE: Final = 4096
 
 
+def is_held(store: str) -> bool:
+    """Whether a driver holds the store at this moment.
+
+    Asks by a shared lock that is given back at once, so that readers of a store do not keep a
+    mount out.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    for name in (_LOCK, ""):  # without the file: as a read-only medium is locked
+        with suppress(OSError):
+            descriptor = os.open(os.path.join(control_folder(store), name), flags)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            finally:
+                os.close(descriptor)
+    return False
+
+
 class StoreLock:
     """Held by a lock on `.ckfs/lock` that the system gives back when the driver ends."""
 

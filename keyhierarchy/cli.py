@@ -21,6 +21,7 @@ from keyhierarchy import (
     cli_vault,
     display,
     errors,
+    secrecy,
     statedir,
 )
 from keyhierarchy.cli_audit import PROGRAM
@@ -50,7 +51,6 @@ EXIT_CODES: tuple[tuple[type[errors.KeyHierarchyError], int], ...] = (
     (errors.TransitionRefused, 30),
     (errors.PurgeIncomplete, 31),
 )
-_DUMPABLE = 4  # PR_SET_DUMPABLE of prctl(2)
 
 _EXITS = """Exit codes: 0 done, 1 unexpected, 2 usage, 10 not a store, 11 made by a newer version,
 12 store, anchor or audit log damaged or forged, 13 root key missing, 14 root key or disk does not
@@ -171,7 +171,7 @@ def exit_code(error: errors.KeyHierarchyError) -> int:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit. The one place that turns errors into lines and codes."""
-    _forbid_core_dumps()
+    secrecy.shut()
     try:
         code = app(arguments, prog_name=PROGRAM, standalone_mode=False)
         sys.stdout.flush()
@@ -205,15 +205,6 @@ def _foreign(error: Exception) -> int:
 def _complain(text: str, code: int) -> int:
     typer.echo(f"{PROGRAM}: {display.shown(text)}", err=True)
     return code
-
-
-def _forbid_core_dumps() -> None:
-    """Keep keys out of core dumps, and other processes of this account from reading memory."""
-    import ctypes  # noqa: PLC0415 - only a program that runs needs it
-    import resource  # noqa: PLC0415
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    ctypes.CDLL(None).prctl(_DUMPABLE, 0, 0, 0, 0)
 
 
 if __name__ == "__main__":

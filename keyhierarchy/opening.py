@@ -38,6 +38,16 @@ if TYPE_CHECKING:
     RootSource = Callable[[DataEncryptionPolicy, TikWrap], RootKey | None]
 
 
+class Tiks(dict[int, bytes]):
+    """Tenant intermediate keys by generation. Prints without the keys, and is not pickled."""
+
+    def __repr__(self) -> str:
+        return f"<Tiks of generations {sorted(self)}>"
+
+    def __reduce__(self) -> str:
+        raise TypeError("Tiks hold keys and are not pickled")
+
+
 def require_log(known: Anchor | None, audit: AuditLog) -> None:
     """Raise AuditChainBroken where a store that this host knows has no audit log any more.
 
@@ -59,14 +69,14 @@ def open_section(
     roots: RootSource,
     place: str,
     hedge: Hedge | None = None,
-) -> dict[int, bytes]:
+) -> Tiks:
     """Return the TIKs of a policy by generation: the current one and all that its sites need.
 
     `pin` is what the anchor knows, None only where this host sees the store for the first time.
     """
     policy = section.policy
     needed = needed_generations(section, pin, place)
-    tiks: dict[int, bytes] = {}
+    tiks = Tiks()
     for number in sorted(needed, reverse=True):  # a newer one opens those before it
         tiks[number] = _through_successor(policy, number, tiks) or open_generation(
             policy, number, roots, place, hedge

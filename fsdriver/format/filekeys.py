@@ -10,12 +10,21 @@ _LABEL: Final = b"ckfs 1 file keys"
 
 
 class FileKeys(NamedTuple):
-    """The sub-keys of one file; `commitment` is public and goes into the header."""
+    """The sub-keys of one file; `commitment` is public and goes into the header.
+
+    Prints without the keys, and is not pickled.
+    """
 
     seal_key: bytes  # 64 bytes, AES-256-SIV of the header's sealed part
     chunk_key: bytes  # 32 bytes, XAES-256-GCM of chunks and extent-map pages
     set_key: bytes  # 32 bytes, PRF of the chunk-set digest
     commitment: bytes  # 32 bytes
+
+    def __repr__(self) -> str:
+        return f"<FileKeys with commitment {self.commitment.hex()}>"
+
+    def __reduce__(self) -> str:
+        raise TypeError("FileKeys hold keys and are not pickled")
 
 
 def derive(file_key: bytes, file_id: bytes) -> FileKeys:

@@ -72,7 +72,7 @@ class Session:
         self.watch = watch
         self.audit = AuditLog(store.folder, store.store_id)
         self._anchor = anchors.AnchorFile(store.folder)
-        self._tiks: dict[int, bytes] = {}
+        self._tiks = opening.Tiks()
 
     def __repr__(self) -> str:
         return f"<Session of policy {self.policy_id}>"

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from keyhierarchy import secrecy
 from keyhierarchy.vault.admin_client import AdminClient, NotRunning
 from keyhierarchy.vault.administration import Administration, run_command
 from keyhierarchy.vault.certificates import ca_path, make_certificates
@@ -298,6 +299,7 @@ def _fail(code: int, error: BaseException) -> None:
 
 
 def main() -> None:
+    secrecy.shut()
     with _one_line_errors():
         app(prog_name="ckfs-vault")
 

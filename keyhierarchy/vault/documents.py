@@ -50,6 +50,10 @@ class JsonWebKey(msgspec.Struct):
     k: str | None = None
     key_hsm: str | None = None
 
+    def __repr__(self) -> str:
+        """Leave out what is private of an imported key."""
+        return f"<JsonWebKey {self.kty}>"
+
 
 class KeyMetadata(msgspec.Struct):
     """The members that create, import and update share."""
@@ -78,6 +82,10 @@ class KeyOperation(msgspec.Struct):
     iv: str | None = None
     aad: str | None = None
     tag: str | None = None
+
+    def __repr__(self) -> str:
+        """Leave out the value: a key that is to be wrapped, or data in plaintext."""
+        return f"<KeyOperation {self.alg}>"
 
 
 class Verify(msgspec.Struct):

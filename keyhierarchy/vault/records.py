@@ -22,7 +22,7 @@ class ReleasePolicy(msgspec.Struct):
 
 
 class KeyVersion(msgspec.Struct):
-    """One version. `secret` is PKCS#8 DER, or the bare bytes of a symmetric key."""
+    """One version. `secret` is PKCS#8 DER, or the bare bytes of a symmetric key; never printed."""
 
     version: str
     kty: str
@@ -38,6 +38,12 @@ class KeyVersion(msgspec.Struct):
     exportable: bool | None = None
     tags: dict[str, str] = {}
     release_policy: ReleasePolicy | None = None
+
+    def __repr__(self) -> str:
+        return f"<KeyVersion {self.version} {self.kty}>"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a KeyVersion holds a key and is not pickled")
 
     @property
     def in_hardware(self) -> bool:

@@ -35,7 +35,7 @@ def plain(tmp_path, server, settings) -> CustomerStore:
 
 @pytest.fixture
 def run(plain, capsys, monkeypatch):
-    monkeypatch.setattr(cli, "_forbid_core_dumps", lambda: None)
+    monkeypatch.setattr(cli.secrecy, "shut", lambda: None)
 
     def run(*arguments: str) -> str:
         with pytest.raises(SystemExit) as ended:

@@ -19,7 +19,7 @@ from keyhierarchy.servicekeys import roll_service_key, service_keys
 @pytest.fixture
 def run(place, capsys, monkeypatch):
     """Run the command line in this process: (exit code, standard output, standard error)."""
-    monkeypatch.setattr(cli, "_forbid_core_dumps", lambda: None)
+    monkeypatch.setattr(cli.secrecy, "shut", lambda: None)
 
     def run(*arguments: str) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as ended:
@@ -193,7 +193,7 @@ def test_each_bad_store_has_its_code_and_nothing_is_changed(run, made):
 
 
 def test_a_state_folder_in_the_store_is_refused(made, capsys, monkeypatch):
-    monkeypatch.setattr(cli, "_forbid_core_dumps", lambda: None)
+    monkeypatch.setattr(cli.secrecy, "shut", lambda: None)
     with pytest.raises(SystemExit) as ended:
         cli.main(["--state-dir", made.store + "/state", "status", made.store])
     assert ended.value.code == 16
@@ -281,7 +281,7 @@ def test_help_is_quick_because_it_loads_no_keys():
 def test_no_key_reaches_a_core_dump_or_another_process():
     code = (
         "import resource, keyhierarchy.cli as cli, ctypes\n"
-        "cli._forbid_core_dumps()\n"
+        "cli.secrecy.shut()\n"
         "print(resource.getrlimit(resource.RLIMIT_CORE), ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"
     )
     command = [sys.executable, "-c", code]

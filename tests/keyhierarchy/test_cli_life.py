@@ -22,7 +22,7 @@ def world(place) -> World:
 @pytest.fixture
 def run(world, capsys, monkeypatch):
     """Run the command line on a host of fakes: (exit code, standard output, standard error)."""
-    monkeypatch.setattr(cli, "_forbid_core_dumps", lambda: None)
+    monkeypatch.setattr(cli.secrecy, "shut", lambda: None)
     monkeypatch.setattr(cli_common, "rooms_of", lambda *_: world.rooms)
 
     def run(*arguments: str) -> tuple[int, str, str]:

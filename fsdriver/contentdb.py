@@ -1,0 +1,283 @@
+"""The content database: what this host knows that a store holds, so that nothing can be taken out
+of it, put back or slipped in unseen (FORMAT.md).
+
+For each folder its entries, for each file and folder the newest generation. The store's owner can
+delete, or put back what is older and authentic; only something outside the store remembers.
+
+Noting touches memory only, and reading is one look-up, but for a folder that is not at hand, which
+is loaded whole. What was noted is in the database when the commit that took it has ended, and no
+sooner: a commit has to come after the sync of the store that it speaks of. All methods are the main
+thread's; a commit is called on another.
+"""
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import Final, Self
+
+from fsdriver import contentdb_commit, contentdb_file
+from fsdriver.contentdb_commit import Changes, Commit, Stage
+from fsdriver.contentdb_file import FILE_NAME, ID_SIZE, Content, KnownPolicy, damaged, told
+
+__all__ = ["ENTRIES_HELD", "FILE_NAME", "ContentDatabase", "KnownPolicy"]
+
+ENTRIES_HELD: Final = 200_000
+"""Entries of folders in memory; about 300 bytes each."""
+_FOLDERS_HELD: Final = 4
+"""Folders in memory however large: a program that copies from one to another uses both."""
+_GENERATIONS_HELD: Final = 100_000
+
+
+class ContentDatabase:
+    """Of one store, open for one driver. Hold the store's lock."""
+
+    def __init__(self, path: str, store_id: bytes) -> None:
+        """Use `open`."""
+        self._path = path
+        self._reader = contentdb_file.connect(path, store_id)
+        try:
+            self._writer = contentdb_file.connect(path, store_id)
+            with told(path, "open"):
+                contentdb_commit.prepare(self._writer)
+                self._reader.execute("PRAGMA query_only = ON")
+                meta = contentdb_file.read_meta(self._reader, path)
+        except BaseException:
+            self.close()
+            raise
+        self.store_id = store_id
+        self.complete = meta.complete
+        """Whether an entry that is not known was never made by a driver of this host."""
+        self.unclean = meta.unclean
+        """Unclean stops so far."""
+        self.checkpoint = meta.checkpoint
+        """Of the newest checkpoint noted."""
+        self._commit: Commit | None = None
+        self._gone: dict[bytes, int] = {}
+        self._folders: OrderedDict[bytes, dict[str, bytes]] = OrderedDict()
+        self._held = 0
+        self._generations_held: dict[bytes, int] = {}
+        self._take(Changes())
+
+    def _take(self, pending: Changes) -> None:
+        self._pending = pending
+        self._entries = pending.entries
+        self._generations = pending.generations
+        self._renamed = pending.renamed
+
+    @classmethod
+    def open(cls, path: str, store_id: bytes, *, complete_if_new: bool) -> Self:
+        """Open the database, made if there is none. Raises StoreDamaged, StoreError, NotPermitted.
+
+        `complete_if_new`: whether a new one begins with the store's first file, so that whatever
+        is not known was not written by this driver.
+        """
+        if not contentdb_file.require_private(path):
+            contentdb_file.replace(path, Content(store_id, complete_if_new))
+        return cls(path, store_id)
+
+    def close(self) -> None:
+        """What no commit wrote is lost. No commit may be running."""
+        for connection in (getattr(self, "_writer", None), self._reader):
+            if connection is not None:
+                connection.close()
+
+    def begin_session(self, unclean: bool) -> None:
+        """Once, at mount. After an unclean stop the whole file is checked: StoreDamaged."""
+        if unclean:
+            contentdb_file.check_structure(self._reader, self._path)
+            self.unclean += 1
+            self._pending.unclean = self.unclean
+
+    # Entries
+
+    def expected(self, folder_id: bytes) -> dict[str, bytes]:
+        """Backing name -> object (empty: not opened yet). Do not change it, nor keep it."""
+        known = self._folders.get(folder_id)
+        if known is None:
+            return self._load(folder_id)
+        self._folders.move_to_end(folder_id)
+        return known
+
+    def note_entry(self, folder_id: bytes, text: str, object_id: bytes) -> None:
+        """An entry is there, or has another object. A rename notes the new one, then forgets the
+        old one, with no commit in between: a folder without a name is forgotten with all in it.
+        """
+        texts = self._entries.get(folder_id)
+        if texts is None:
+            texts = self._entries[folder_id] = {}
+        elif before := texts.get(text):
+            self._renamed.add(before)
+        texts[text] = object_id
+        known = self._folders.get(folder_id)
+        if known is not None:
+            held = len(known)
+            known[text] = object_id
+            self._held += len(known) - held
+
+    def forget_entry(self, folder_id: bytes, text: str) -> None:
+        """An entry was removed by the driver. With its last name an object is forgotten, too."""
+        texts = self._entries.get(folder_id)
+        if texts is None:
+            texts = self._entries[folder_id] = {}
+        elif before := texts.get(text):
+            self._renamed.add(before)
+        texts[text] = None
+        known = self._folders.get(folder_id)
+        if known is not None and known.pop(text, None) is not None:
+            self._held -= 1
+
+    # Folders after an unclean stop
+
+    def note_folder(self, folder_id: bytes) -> None:
+        """A folder was made just now: there is nothing to reconcile in it."""
+        self._pending.folders[folder_id] = self.unclean
+
+    def needs_reconciling(self, folder_id: bytes) -> bool:
+        """Whether the store's word counts once for this folder's entries.
+
+        So after each unclean stop, and in a store that is still being learnt.
+        """
+        if self.complete and not self.unclean:
+            return False
+        for changes in self._uncommitted():
+            if (at := changes.folders.get(folder_id)) is not None:
+                return at < self.unclean
+        with told(self._path, "read"):
+            row = self._reader.execute(
+                "SELECT reconciled FROM folders WHERE folder = ?", (folder_id,)
+            ).fetchone()
+        if row is None:
+            return True
+        if type(row[0]) is not int:
+            raise damaged(self._path, "a folder's row holds what no ckfs writes")
+        return row[0] < self.unclean
+
+    def reconcile(self, folder_id: bytes, present: Iterable[str]) -> tuple[list[str], list[str]]:
+        """Take the store's word for a folder's entries. Returns what was missing, what was added.
+
+        A missing one's object stays known: it may have been renamed just before the stop.
+        """
+        known = self.expected(folder_id)
+        found = set(present)
+        missing = sorted(known.keys() - found)
+        added = sorted(found - known.keys())
+        for text in missing:
+            self._pending.spared.add(known[text])
+            self.forget_entry(folder_id, text)
+        for text in added:
+            self.note_entry(folder_id, text, b"")
+        self._pending.folders[folder_id] = self.unclean
+        return missing, added
+
+    # Generations
+
+    def note_generation(self, object_id: bytes, generation: int) -> None:
+        """A header or a folder's record was written or read. Never goes back."""
+        if generation > self._generations.get(object_id, 0):
+            self._generations[object_id] = generation
+
+    def generation(self, object_id: bytes) -> int:
+        """The newest known, committed or not; 0 if none is."""
+        return max(
+            self.committed_generation(object_id),
+            self._gone.get(object_id, 0),
+            *(changes.generations.get(object_id, 0) for changes in self._uncommitted()),
+        )
+
+    def committed_generation(self, object_id: bytes) -> int:
+        """The newest that a commit made durable; 0 if none did."""
+        self._settle()
+        known = self._generations_held.get(object_id)
+        if known is None:
+            with told(self._path, "read"):
+                row = self._reader.execute(
+                    "SELECT generation FROM objects WHERE object = ?", (object_id,)
+                ).fetchone()
+            known = row[0] if row is not None else 0
+            if type(known) is not int or known < 0:
+                raise damaged(self._path, "an object's row holds what no ckfs writes")
+            if len(self._generations_held) >= _GENERATIONS_HELD:
+                self._generations_held.clear()
+            self._generations_held[object_id] = known
+        return known
+
+    # What goes with the next commit
+
+    def note_checkpoint(self, number: int) -> None:
+        """The number that the store's own note of a checkpoint has."""
+        self.checkpoint = self._pending.checkpoint = number
+
+    def note_policies(self, policies: Iterable[KnownPolicy]) -> None:
+        """All policies that the anchor pins, in place of those of before."""
+        self._pending.policies = tuple(sorted(policies))
+
+    def policies(self) -> tuple[KnownPolicy, ...]:
+        """Those noted last."""
+        for changes in self._uncommitted():
+            if changes.policies is not None:
+                return changes.policies
+        with told(self._path, "read"):
+            rows = self._reader.execute("SELECT * FROM policies ORDER BY policy_id").fetchall()
+        return tuple(KnownPolicy(*row) for row in rows)
+
+    def begin_commit(self) -> Callable[[], None]:
+        """Take what is pending. What is returned writes it in one durable transaction.
+
+        Call it once, on another thread, after the store was synced. If it raises, or if it never
+        ran when the next one is begun, its changes go with that one, below newer ones.
+        """
+        self._settle()
+        before = self._commit
+        pending = self._pending
+        if before is not None:
+            if not before.take_back():
+                raise RuntimeError("one commit at a time")
+            before.changes.add(pending)
+            pending = before.changes
+        self._commit = Commit(self._writer, self._path, pending, self._gone)
+        self._take(Changes())
+        return self._commit
+
+    def _settle(self) -> None:
+        """A commit that ended well has nothing uncommitted left."""
+        if self._commit is not None and self._commit.stage is Stage.DONE:
+            self._commit = None
+            self._generations_held.clear()
+
+    def _uncommitted(self) -> tuple[Changes, ...]:
+        """Newest first."""
+        if self._commit is None:
+            return (self._pending,)
+        return self._pending, self._commit.changes
+
+    # Folders in memory
+
+    def _load(self, folder_id: bytes) -> dict[str, bytes]:
+        # Before the database is read: a commit that ends meanwhile says the same once more.
+        uncommitted = self._uncommitted()
+        with told(self._path, "read"):
+            rows = self._reader.execute(
+                "SELECT text, object FROM entries WHERE folder = ?", (folder_id,)
+            ).fetchall()
+        self._check(rows)
+        known = {os.fsdecode(text): object_id for text, object_id in rows}
+        for changes in reversed(uncommitted):
+            for text, object_id in changes.entries.get(folder_id, {}).items():
+                if object_id is None:
+                    known.pop(text, None)
+                else:
+                    known[text] = object_id
+        self._folders[folder_id] = known
+        self._held += len(known)
+        while self._held > ENTRIES_HELD and len(self._folders) > _FOLDERS_HELD:
+            _folder, oldest = self._folders.popitem(last=False)
+            self._held -= len(oldest)
+        return known
+
+    def _check(self, rows: list[tuple[bytes, bytes]]) -> None:
+        if not rows:
+            return
+        texts, objects = zip(*rows, strict=True)
+        kinds = {*map(type, texts), *map(type, objects)}
+        if kinds != {bytes} or not set(map(len, objects)) <= {0, ID_SIZE}:
+            raise damaged(self._path, "an entry holds what no ckfs writes")

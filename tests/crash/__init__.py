@@ -1,0 +1,1 @@
+"""What a killed driver and a power cut leave behind."""

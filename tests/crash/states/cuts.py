@@ -1,0 +1,360 @@
+"""The states that a stop leaves on a disk: the model of what a disk keeps.
+
+**Kill.** The page cache survives: every prefix of the calls, and within a write every page border,
+since SIGKILL can end a pwrite half way.
+
+**Power cut**, after every prefix of the calls. What a sync made durable is there. Of the rest:
+
+- Content is kept by sectors of 512 bytes, in any choice; a sector holds the whole of one moment,
+  so a later write to it is never there without the earlier ones. The choice is enumerated: none,
+  all, each write missing, each alone, the last ones alone, the first ones alone, and writes torn.
+- Metadata (names, truncations, attributes, modes) is kept as a prefix of its order over the whole
+  filesystem, as ext4 and XFS do it. fsync of anything, and syncfs, make all metadata before it
+  durable; fdatasync of a file makes its length durable and what came before its last truncation.
+  With `strict`, folders and inodes each keep a prefix of their own; a rename is in both folders.
+- A file is as long as any prefix of its writes made it; what is missing in it is zeros (unwritten
+  extents). A truncation is metadata; the rest of its last block is zeroed before it, as content.
+  Blocks that a lost truncation had freed keep what they had, whatever was written in them later.
+
+The same call gives the same states in the same order: `how` is enough to find one again.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from tests.crash.states.image import BLOCK, Change, Image, Node
+from tests.crash.states.recording import Event, Recording
+
+SECTOR = 512
+_TORN_WRITES = 3
+_TIMES = ("atime", "mtime", "ctime")
+
+
+class Crash(NamedTuple):
+    """One state, and how the disk came to it."""
+
+    image: Image
+    power: bool
+    at: int
+    """How many events of the recording had happened."""
+    how: str
+    database: bytes | None
+    """The content database's file at that moment."""
+
+
+def kills(recording: Recording, first: int = 0) -> Iterator[Crash]:
+    """Every state of a driver killed after at least `first` events."""
+    image, database = recording.base.copy(), None
+    for at, event in enumerate(recording.events):
+        if at >= first:
+            yield Crash(image.copy(), False, at, "kill", database)
+            if event.call == "write":
+                ((_kind, key, offset, data),) = event.changes
+                for border in range(offset // BLOCK * BLOCK + BLOCK, offset + len(data), BLOCK):
+                    cut = image.copy()
+                    cut.apply(("write", key, offset, data[: border - offset]))
+                    yield Crash(cut, False, at, f"kill+{border - offset}", database)
+        database = event.database or database
+        for change in event.changes:
+            image.apply(change)
+    yield Crash(image, False, len(recording.events), "kill", database)
+
+
+def power_cuts(recording: Recording, first: int = 0, *, strict: bool = False) -> Iterator[Crash]:
+    """Every enumerated state of a power cut after at least `first` events."""
+    disk, database = _Disk(recording.base, strict=strict), None
+    for at, event in enumerate([*recording.events, None]):
+        if at >= first:
+            for image, how in disk.states():
+                yield Crash(image, True, at, how, database)
+        if event is not None:
+            database = event.database or database
+            disk.take(event)
+
+
+class _Meta(NamedTuple):
+    """A metadata operation that is not durable yet."""
+
+    number: int
+    groups: frozenset[int]
+    changes: tuple[Change, ...]
+
+
+class _Item(NamedTuple):
+    """What was done to a file's content since its last sync: a write, or a change of length."""
+
+    number: int
+    """Of a write, in the order of all; of a change of length, of its metadata operation."""
+    offset: int
+    data: bytes | None
+    """None for a change of length to `offset`."""
+    extends: bool = False
+
+
+class _Disk:
+    """What is durable, and what is on its way."""
+
+    def __init__(self, base: Image, *, strict: bool) -> None:
+        self._live = base.copy()
+        self._base = base.copy()
+        self._strict = strict
+        self._meta: list[_Meta] = []
+        self._items: dict[int, list[_Item]] = {}
+        self._count = 0
+        self._last_data: dict[int, int] = {}
+        """Of an inode: its last metadata operation that fdatasync has to wait for."""
+
+    # What happens
+
+    def take(self, event: Event) -> None:
+        """The next event of the recording."""
+        if event.kind == "changed":
+            self._change(event.changes)
+        elif event.kind == "synced":
+            self._sync(event.key, data_only=event.data_only)
+        elif event.kind == "synced_all":
+            for key in list(self._items):
+                self._content_is_durable(key)
+            self._commit(self._count)
+
+    def _change(self, changes: tuple[Change, ...]) -> None:
+        self._count += 1
+        kept: list[Change] = []
+        for change in changes:
+            kind, key = change[0], change[1]
+            if kind == "new":
+                self._base.apply(change)
+                self._last_data[key] = self._count
+            elif kind == "write":
+                size = len(self._live.nodes[key].data)
+                end = change[2] + len(change[3])
+                self._note(key, _Item(self._count, change[2], change[3], extends=end > size))
+            elif kind == "length":
+                self._note_cut(key, change[2])
+                kept.append(change)
+                self._last_data[key] = self._count
+            elif kind != "set" or change[2] not in _TIMES:
+                kept.append(change)
+            self._live.apply(change)
+        if kept:
+            groups = frozenset(change[1] if self._strict else 0 for change in kept)
+            self._meta.append(_Meta(self._count, groups, tuple(kept)))
+
+    def _note(self, key: int, item: _Item) -> None:
+        self._items.setdefault(key, []).append(item)
+
+    def _note_cut(self, key: int, length: int) -> None:
+        old = len(self._live.nodes[key].data)
+        border = min(old, -(-length // BLOCK) * BLOCK)
+        if border > length:
+            self._note(key, _Item(self._count, length, bytes(border - length)))
+        self._note(key, _Item(self._count, length, None))
+
+    def _sync(self, key: int, *, data_only: bool) -> None:
+        self._content_is_durable(key)
+        if not data_only:
+            self._commit(self._count, group=key)
+        elif key in self._last_data:
+            self._commit(self._last_data[key], group=key)
+
+    def _content_is_durable(self, key: int) -> None:
+        if self._items.pop(key, None) is not None:
+            node, now = self._base.own(key), self._live.nodes[key]
+            node.data, node.blocks = bytearray(now.data), set(now.blocks)
+
+    def _commit(self, upto: int, group: int | None = None) -> None:
+        """Metadata before `upto` is durable; with `strict`, that of one group."""
+        groups = None if group is None or not self._strict else {group}
+        for meta in reversed(self._meta if groups is not None else ()):
+            if meta.number <= upto and meta.groups & groups:
+                groups |= meta.groups
+        left = []
+        for meta in self._meta:
+            if meta.number > upto or not (groups is None or meta.groups & groups):
+                left.append(meta)
+                continue
+            for change in meta.changes:
+                if change[0] != "length":
+                    self._base.apply(change)
+                elif change[1] in self._items:
+                    self._cut_durably(change[1], meta.number, change[2])
+        self._meta = left
+
+    def _cut_durably(self, key: int, number: int, length: int) -> None:
+        """A truncation whose earlier writes are still on their way: those beyond it are gone."""
+        items = self._items[key]
+        at = next(i for i, one in enumerate(items) if one.data is None and one.number == number)
+        self._base.apply(("length", key, length))
+        before = [
+            item._replace(data=item.data[: length - item.offset], extends=False)
+            for item in items[:at]
+            if item.data is not None and item.offset < length
+        ]
+        self._items[key] = before + items[at + 1 :]
+
+    # What may be left of it
+
+    def states(self) -> Iterator[tuple[Image, str]]:
+        """Every enumerated state of a power cut at this moment."""
+        writes = [item for items in self._items.values() for item in items if item.data is not None]
+        writes.sort()
+        numbers = [item.number for item in writes]
+        extending = [item.number for item in writes if item.extends]
+        reach = {"": _ALL, "short": 0}
+        for kept, said in self._kept_metadata():
+            newest = said == ""
+            choices = list(_choices(writes)) if newest else list(_few_choices(numbers))
+            for choice in choices:
+                for label, last in reach.items() if extending else [("", _ALL)]:
+                    how = " ".join(filter(None, (said, choice.how, label)))
+                    yield self._state(kept, choice, last), how or "all"
+            if newest:
+                for last in extending[:-1]:
+                    yield self._state(kept, _Choice("", frozenset(numbers)), last), f"to {last}"
+
+    def _kept_metadata(self) -> Iterator[tuple[list[_Meta], str]]:
+        yield self._meta, ""
+        if not self._strict:
+            for count in reversed(range(len(self._meta))):
+                yield self._meta[:count], f"metadata:{count}/{len(self._meta)}"
+            return
+        groups = sorted(frozenset().union(*(meta.groups for meta in self._meta)))
+        for group in groups:
+            own = [meta.number for meta in self._meta if group in meta.groups]
+            for last in [0, *own[:-1]]:
+                yield self._without(lambda g, g0=group, n=last: n if g == g0 else _ALL), (
+                    f"metadata of {group} to {last}"
+                )
+            yield self._without(lambda g, g0=group: _ALL if g == g0 else 0), f"only {group}"
+        if groups:
+            yield [], "no metadata"
+
+    def _without(self, last_of) -> list[_Meta]:
+        kept, stopped = [], set()
+        for meta in self._meta:
+            if meta.groups & stopped or any(meta.number > last_of(g) for g in meta.groups):
+                stopped |= meta.groups
+            else:
+                kept.append(meta)
+        return kept
+
+    def _state(self, kept: list[_Meta], choice: "_Choice", reach: int) -> Image:
+        image = self._base.copy()
+        there = set()
+        for meta in kept:
+            there.add(meta.number)
+            for change in meta.changes:
+                if change[0] != "length":
+                    image.apply(change)
+        for key, items in self._items.items():
+            _fill(image.own(key), items, there, choice, reach)
+        return image
+
+
+_ALL = 1 << 60
+
+
+class _Choice(NamedTuple):
+    """Which writes are on the disk: those named in whole, one in some of its sectors."""
+
+    how: str
+    whole: frozenset[int]
+    torn: int = 0
+    sectors: range = range(0)
+    """Of the torn write, counted from its first."""
+
+    def has(self, item: _Item, sector: int) -> bool:
+        if item.number == self.torn:
+            return sector - item.offset // SECTOR in self.sectors
+        return item.number in self.whole
+
+
+def _choices(writes: list[_Item]) -> Iterator[_Choice]:
+    numbers = [item.number for item in writes]
+    everything = frozenset(numbers)
+    yield _Choice("", everything)
+    if not writes:
+        return
+    yield _Choice("no content", frozenset())
+    if len(writes) > 1:
+        for number in numbers:
+            yield _Choice(f"without {number}", everything - {number})
+            yield _Choice(f"only {number}", frozenset({number}))
+        for at in range(2, len(numbers)):
+            yield _Choice(f"last from {numbers[at]}", frozenset(numbers[at:]))
+            yield _Choice(f"first to {numbers[at - 1]}", frozenset(numbers[:at]))
+    for item in writes[-_TORN_WRITES:]:
+        count = -(-(item.offset + len(item.data)) // SECTOR) - item.offset // SECTOR
+        for part in _parts(count):
+            how = f"torn {item.number} sectors {part.start}-{part.stop}"
+            yield _Choice(how, everything, item.number, part)
+            if len(writes) > 1:
+                yield _Choice(how + " alone", frozenset(), item.number, part)
+
+
+def _parts(count: int) -> Iterator[range]:
+    """The sectors of a torn write that are there."""
+    if count > 1:
+        yield range(1)
+        yield range(1, count)
+    if count > 3:
+        yield range(count // 2)
+        yield range(count // 2, count)
+    if count > 2:
+        yield range(count - 1)
+
+
+def _few_choices(numbers: list[int]) -> Iterator[_Choice]:
+    yield _Choice("", frozenset(numbers))
+    if numbers:
+        yield _Choice("no content", frozenset())
+    if len(numbers) > 1:
+        yield _Choice(f"only {numbers[-1]}", frozenset(numbers[-1:]))
+        yield _Choice(f"without {numbers[-1]}", frozenset(numbers[:-1]))
+
+
+def _fill(node: Node, items: list[_Item], there: set[int], choice: _Choice, reach: int) -> None:
+    """Give a file the content and length that the disk has of it."""
+    newest: dict[int, int] = {}
+    for item in items:
+        if item.data is not None:
+            for sector in _sectors(item):
+                if choice.has(item, sector):
+                    newest[sector] = item.number
+    content, blocks, length = bytearray(node.data), set(node.blocks), len(node.data)
+    freed = _ALL
+    for item in items:
+        if item.data is not None:
+            _put(content, blocks, item, newest, freed)
+            if item.extends and freed == _ALL and item.number <= reach:
+                length = max(length, item.offset + len(item.data))
+        elif item.number not in there:
+            freed = min(freed, -(-item.offset // BLOCK))
+        elif freed == _ALL:
+            if item.offset < length:
+                del content[item.offset :]
+                blocks = {block for block in blocks if block * BLOCK < item.offset}
+            length = item.offset
+    del content[length:]
+    content.extend(bytes(length - len(content)))
+    node.data = content
+    node.blocks = {block for block in blocks if block * BLOCK < length}
+
+
+def _sectors(item: _Item) -> range:
+    return range(item.offset // SECTOR, -(-(item.offset + len(item.data)) // SECTOR))
+
+
+def _put(
+    content: bytearray, blocks: set[int], item: _Item, newest: dict[int, int], freed: int
+) -> None:
+    for sector in _sectors(item):
+        block = sector * SECTOR // BLOCK
+        if newest.get(sector, 0) < item.number or block >= freed:
+            continue
+        start = max(item.offset, sector * SECTOR)
+        end = min(item.offset + len(item.data), (sector + 1) * SECTOR)
+        if len(content) < end:
+            content.extend(bytes(end - len(content)))
+        content[start:end] = item.data[start - item.offset : end - item.offset]
+        blocks.add(block)

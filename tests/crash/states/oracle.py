@@ -1,0 +1,395 @@
+"""What may be there after a crash: POSIX semantics of the workload, and what was promised of it.
+
+**Semantics.** A workload is a list of steps (`workloads`), each one system call of a program. The
+oracle follows them on a plain model: files are bytes, folders are dicts, every object has an id
+for ever. After each step it keeps a version of the whole tree; version 0 is the synced base.
+
+**Durable versions.** After `done` steps were acknowledged and step `begun` (the same, or one more)
+was begun, everything that is seen must come from versions `since`..`begun`, where `since` is
+- for a kill: `done`, for everything. What was acknowledged is there, exactly.
+- for a power cut: for the content and attributes of a file, its last fsync or the last sync; for
+  the entries of a folder, its last fsync or the last sync.
+
+**Allowed**
+1. Content: as long as one of those versions, or some whole chunks between the shortest and the
+   longest; and each chunk as it is in one of those versions, cut or filled up with zeros to that
+   length. A file that was never synced may be as if empty.
+2. Attributes: each has the value, or the absence, of one of those versions.
+3. Entries of a folder: all of them as in one of those versions.
+4. A name that a fsynced file had at its fsync, and kept in all versions since, is there.
+5. A file that is durable and has a name in all versions since is found under some name: a rename
+   shows the old name or the new one.
+Nothing else may be shown, and whatever is shown can be read.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from tests.crash.states.workloads import CHUNK, Step
+
+ROOT = 0
+
+
+class Thing(NamedTuple):
+    """A file, folder or symlink; which one says `kind`: f, d or l."""
+
+    kind: str
+    content: bytes = b""
+    """Of a file; a symlink's target."""
+    xattrs: tuple[tuple[str, bytes], ...] = ()
+    entries: tuple[tuple[str, int], ...] = ()
+
+
+Version = dict[int, Thing]
+
+
+class Posix:
+    """The model of the tree while steps are taken; `version` is replaced, never altered."""
+
+    def __init__(self) -> None:
+        self.version: Version = {ROOT: Thing("d")}
+        self._next = 1
+
+    def find(self, path: str) -> int | None:
+        """The id under a path."""
+        at = ROOT
+        for part in filter(None, path.split("/")):
+            found = dict(self.version[at].entries).get(part)
+            if found is None:
+                return None
+            at = found
+        return at
+
+    def take(self, step: Step) -> bool:
+        """Whether a program may do this; if so, it is done."""
+        before = self.version
+        self.version = dict(before)
+        if getattr(self, "_" + step.call)(*step.arguments):
+            return True
+        self.version = before
+        return False
+
+    # The calls. Each answers whether it is possible.
+
+    def _entries(self, folder: int, **changed: int | None) -> None:
+        entries = dict(self.version[folder].entries) | changed
+        kept = tuple(sorted((name, one) for name, one in entries.items() if one is not None))
+        self.version[folder] = self.version[folder]._replace(entries=kept)
+
+    def _place(self, path: str) -> tuple[int, str] | None:
+        parent, _slash, name = path.rpartition("/")
+        folder = self.find(parent)
+        if folder is None or self.version[folder].kind != "d":
+            return None
+        return folder, name
+
+    def _make(self, path: str, thing: Thing) -> bool:
+        place = self._place(path)
+        if place is None or self.find(path) is not None:
+            return False
+        self.version[self._next] = thing
+        self._entries(place[0], **{place[1]: self._next})
+        self._next += 1
+        return True
+
+    def _file(self, path: str) -> int | None:
+        found = self.find(path)
+        return found if found is not None and self.version[found].kind == "f" else None
+
+    def _create(self, path: str) -> bool:
+        return self._make(path, Thing("f"))
+
+    def _mkdir(self, path: str) -> bool:
+        return self._make(path, Thing("d"))
+
+    def _symlink(self, path: str, target: bytes) -> bool:
+        return self._make(path, Thing("l", target))
+
+    def _open(self, path: str) -> bool:
+        return self._file(path) is not None
+
+    _close = _fsync = _open
+
+    def _write(self, path: str, offset: int | None, data: bytes) -> bool:
+        one = self._file(path)
+        if one is None:
+            return False
+        content = self.version[one].content
+        at = len(content) if offset is None else offset
+        self._content(one, content[:at].ljust(at, b"\0") + data + content[at + len(data) :])
+        return True
+
+    def _truncate(self, path: str, size: int) -> bool:
+        one = self._file(path)
+        if one is None:
+            return False
+        self._content(one, self.version[one].content[:size].ljust(size, b"\0"))
+        return True
+
+    def _content(self, one: int, content: bytes) -> None:
+        self.version[one] = self.version[one]._replace(content=content)
+
+    def _setxattr(self, path: str, name: str, value: bytes) -> bool:
+        one = self.find(path)
+        if one is None or self.version[one].kind == "l":
+            return False
+        xattrs = tuple(sorted((dict(self.version[one].xattrs) | {name: value}).items()))
+        self.version[one] = self.version[one]._replace(xattrs=xattrs)
+        return True
+
+    def _link(self, path: str, new: str) -> bool:
+        one, place = self._file(path), self._place(new)
+        if one is None or place is None or self.find(new) is not None:
+            return False
+        self._entries(place[0], **{place[1]: one})
+        return True
+
+    def _unlink(self, path: str) -> bool:
+        one, place = self.find(path), self._place(path)
+        if one is None or place is None or self.version[one].kind == "d":
+            return False
+        self._entries(place[0], **{place[1]: None})
+        return True
+
+    def _rmdir(self, path: str) -> bool:
+        one, place = self.find(path), self._place(path)
+        if one in (None, ROOT) or place is None:
+            return False
+        if self.version[one].kind != "d" or self.version[one].entries:
+            return False
+        self._entries(place[0], **{place[1]: None})
+        return True
+
+    def _rename(self, path: str, new: str) -> bool:
+        one, place, target = self.find(path), self._place(path), self._place(new)
+        victim = self.find(new)
+        if one is None or place is None or target is None or victim == one:
+            return False
+        if (new + "/").startswith(path + "/"):
+            return False
+        if victim is not None:
+            kinds = {self.version[one].kind == "d", self.version[victim].kind == "d"}
+            if len(kinds) > 1 or self.version[victim].entries:
+                return False
+        self._entries(place[0], **{place[1]: None})
+        self._entries(target[0], **{target[1]: one})
+        return True
+
+    def _exchange(self, path: str, new: str) -> bool:
+        one, two = self.find(path), self.find(new)
+        place, target = self._place(path), self._place(new)
+        if one in (None, two) or two is None or place is None or target is None:
+            return False
+        self._entries(place[0], **{place[1]: two})
+        self._entries(target[0], **{target[1]: one})
+        return True
+
+    def _fsyncdir(self, path: str) -> bool:
+        found = self.find(path)
+        return found is not None and self.version[found].kind == "d"
+
+    def _sync(self) -> bool:
+        return True
+
+    _unmount = _sync
+
+
+class Seen(NamedTuple):
+    """What a mount shows of one object; ids are the oracle's, a symlink stands by its target."""
+
+    kind: str
+    content: bytes
+    xattrs: dict[str, bytes]
+    entries: dict[str, int | bytes]
+
+
+class Violation(NamedTuple):
+    """A broken promise."""
+
+    kind: str
+    what: str
+
+
+class Oracle:
+    """One workload's versions and syncs."""
+
+    def __init__(self, base: Posix) -> None:
+        self._posix = base
+        self.versions = [base.version]
+        self._content_since: list[dict[int, int]] = [{}]
+        self._entries_since: list[dict[int, int]] = [{}]
+        self._all_since = [0]
+        self._fsyncs: list[tuple[int, int]] = []
+        """(step, id of the file), of every fsync."""
+
+    def add(self, step: Step) -> bool:
+        """Whether the step is possible; then it is the next one."""
+        target = self._posix.find(step.arguments[0]) if step.arguments else None
+        if not self._posix.take(step):
+            return False
+        self.versions.append(self._posix.version)
+        number = len(self.versions) - 1
+        content, entries = dict(self._content_since[-1]), dict(self._entries_since[-1])
+        everything = self._all_since[-1]
+        if step.call == "fsync":
+            content[target] = number
+            self._fsyncs.append((number, target))
+        elif step.call == "fsyncdir":
+            content[target] = entries[target] = number
+        elif step.call in ("sync", "unmount"):
+            everything = number
+        self._content_since.append(content)
+        self._entries_since.append(entries)
+        self._all_since.append(everything)
+        return True
+
+    def find(self, path: str) -> int | None:
+        """The id under a path, as of the last step."""
+        return self._posix.find(path)
+
+    def judge(
+        self, seen: dict[int, Seen], done: int, begun: int, *, power: bool
+    ) -> Iterator[Violation]:
+        """Every promise that what a mount shows breaks."""
+        judged = _Judge(self, seen, done, begun, power=power)
+        for one, thing in seen.items():
+            if thing.kind == "f":
+                yield from judged.content(one, thing)
+            else:
+                yield from judged.entries(one, thing)
+            yield from judged.attributes(one, thing)
+        yield from judged.names()
+        yield from judged.lost()
+
+    def content_since(self, one: int, done: int) -> int:
+        """The step whose version of a file or a folder's attributes is durable after a power cut."""
+        return max(self._content_since[done].get(one, 0), self._all_since[done])
+
+    def entries_since(self, one: int, done: int) -> int:
+        """The step whose version of a folder's entries is durable after a power cut."""
+        return max(self._entries_since[done].get(one, 0), self._all_since[done])
+
+    def fsyncs(self, done: int) -> list[tuple[int, int]]:
+        """(step, file id) of all that returned, and of the syncs of everything."""
+        return [one for one in self._fsyncs if one[0] <= done]
+
+    def all_since(self, done: int) -> int:
+        """The last sync of everything that returned."""
+        return self._all_since[done]
+
+
+class _Judge:
+    """One state."""
+
+    def __init__(
+        self, oracle: Oracle, seen: dict[int, Seen], done: int, begun: int, *, power: bool
+    ) -> None:
+        self._oracle = oracle
+        self._seen = seen
+        self._done = done
+        self._begun = begun
+        self._power = power
+
+    def _versions(self, one: int, since: int) -> list[Thing]:
+        found = [
+            version[one]
+            for version in self._oracle.versions[since : self._begun + 1]
+            if one in version
+        ]
+        if one not in self._oracle.versions[since]:
+            found.insert(0, Thing(found[0].kind) if found else Thing("f"))
+        return found
+
+    def content(self, one: int, thing: Seen) -> Iterator[Violation]:
+        since = self._oracle.content_since(one, self._done) if self._power else self._done
+        versions = [version.content for version in self._versions(one, since)]
+        sizes = {len(content) for content in versions}
+        size = len(thing.content)
+        low, high = min(sizes), max(sizes)
+        if size not in sizes and not (low < size < high and size % CHUNK == 0):
+            yield Violation("size", f"file {one} has {size} bytes, not one of {sorted(sizes)}")
+            return
+        padded = [content[:size].ljust(size, b"\0") for content in versions]
+        older = [
+            version[one].content[:size].ljust(size, b"\0")
+            for version in self._oracle.versions[:since]
+            if one in version
+        ]
+        for start in range(0, size, CHUNK):
+            chunk = thing.content[start : start + CHUNK]
+            if all(chunk != content[start : start + CHUNK] for content in padded):
+                stale = any(chunk == content[start : start + CHUNK] for content in older)
+                yield Violation(
+                    "stale chunk" if stale else "torn chunk",
+                    f"chunk {start // CHUNK} of file {one} is "
+                    + ("of before its last sync" if stale else "neither old nor new"),
+                )
+
+    def attributes(self, one: int, thing: Seen) -> Iterator[Violation]:
+        since = self._oracle.content_since(one, self._done) if self._power else self._done
+        versions = [dict(version.xattrs) for version in self._versions(one, since)]
+        for name in {*thing.xattrs, *(name for version in versions for name in version)}:
+            if thing.xattrs.get(name) not in [version.get(name) for version in versions]:
+                value = thing.xattrs.get(name)
+                yield Violation("attribute", f"{name} of {one} is {value!r}")
+
+    def entries(self, one: int, thing: Seen) -> Iterator[Violation]:
+        since = self._oracle.entries_since(one, self._done) if self._power else self._done
+        for version in self._oracle.versions[since : self._begun + 1]:
+            if one in version and thing.entries == _shown(version, one):
+                return
+        if all(one not in version for version in self._oracle.versions[since : self._begun + 1]):
+            yield Violation("names", f"folder {one} should be gone")
+            return
+        expected = [
+            _shown(version, one)
+            for version in self._oracle.versions[since : self._begun + 1]
+            if one in version
+        ]
+        yield Violation("names", f"folder {one} shows {thing.entries}, not one of {expected}")
+
+    def names(self) -> Iterator[Violation]:
+        """A name that was fsynced with its file, and is still to be there."""
+        if not self._power:
+            return
+        for step, one in self._oracle.fsyncs(self._done):
+            kept = set(_names(self._oracle.versions[step], one))
+            for version in self._oracle.versions[step : self._begun + 1]:
+                kept &= set(_names(version, one))
+            for folder, name in kept:
+                if folder in self._seen and self._seen[folder].entries.get(name) != one:
+                    yield Violation("lost name", f"{name} in folder {folder} was fsynced: {one}")
+
+    def lost(self) -> Iterator[Violation]:
+        """A durable object that always had a name."""
+        since = {one: 0 for one in self._oracle.versions[0]} if self._power else {}
+        begin = self._done if not self._power else self._oracle.all_since(self._done)
+        since |= dict.fromkeys(self._oracle.versions[begin], begin)
+        if self._power:
+            since |= {one: step for step, one in self._oracle.fsyncs(self._done)}
+        for one, step in since.items():
+            versions = self._oracle.versions[step : self._begun + 1]
+            named = all(
+                one == ROOT or (one in version and _named(version, one)) for version in versions
+            )
+            if named and versions[0][one].kind != "l" and one not in self._seen:
+                yield Violation("lost object", f"{one} has no name any more")
+
+
+def _names(version: Version, one: int) -> Iterator[tuple[int, str]]:
+    for folder, thing in version.items():
+        for name, target in thing.entries:
+            if target == one:
+                yield folder, name
+
+
+def _named(version: Version, one: int) -> bool:
+    """Whether a path leads there from the root."""
+    return one == ROOT or any(_named(version, folder) for folder, _name in _names(version, one))
+
+
+def _shown(version: Version, folder: int) -> dict[str, int | bytes]:
+    return {
+        name: version[one].content if version[one].kind == "l" else one
+        for name, one in version[folder].entries
+    }

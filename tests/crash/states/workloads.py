@@ -1,0 +1,125 @@
+"""Workloads, generated: every sequence of operations of a small alphabet over a synced base tree.
+
+An operation is one to three steps, each one system call of a program. Chunks are of 4 KiB, and
+contents of one to five chunks, so that a write covers a whole chunk, a part of one, or the border
+of two. Which sequences are possible, the oracle says.
+"""
+
+from collections.abc import Iterator
+from itertools import product
+from random import Random
+from typing import NamedTuple
+
+CHUNK = 4096
+
+
+class Step(NamedTuple):
+    """One call."""
+
+    call: str
+    arguments: tuple
+
+
+class Operation(NamedTuple):
+    """What a workload is a sequence of; its name is what a developer types to see it again."""
+
+    name: str
+    steps: tuple[Step, ...]
+
+
+def content(seed: str, length: int) -> bytes:
+    """The same for the same seed, and no two chunks alike."""
+    return Random(seed).randbytes(length)
+
+
+def _operation(name: str, *steps: tuple) -> Operation:
+    return Operation(name, tuple(Step(call, tuple(arguments)) for call, *arguments in steps))
+
+
+def _written(name: str, path: str, *steps: tuple) -> Iterator[Operation]:
+    """A program that opens, writes and closes; and one that leaves the file open."""
+    yield _operation(f"{name} {path}", ("open", path), *steps, ("close", path))
+    yield _operation(f"{name} {path} held", ("open", path), *steps)
+
+
+BASE = _operation(
+    "base",
+    ("mkdir", "A"),
+    ("mkdir", "B"),
+    ("mkdir", "E"),
+    ("create", "A/f"),
+    ("write", "A/f", 0, content("A/f", 2 * CHUNK + 1808)),
+    ("close", "A/f"),
+    ("setxattr", "A/f", "user.colour", b"red"),
+    ("create", "B/g"),
+    ("write", "B/g", 0, content("B/g", CHUNK)),
+    ("close", "B/g"),
+    ("symlink", "s", b"A/f"),
+)
+UNMOUNT = _operation("unmount", ("unmount",))
+FILES = ("A/f", "B/g", "A/n")
+
+
+def alphabet() -> list[Operation]:
+    """In a fixed order."""
+    made = [
+        _operation("create A/n", ("create", "A/n"), ("close", "A/n")),
+        _operation(
+            "new A/n",
+            ("create", "A/n"),
+            ("write", "A/n", 0, content("new", CHUNK + 1900)),
+            ("close", "A/n"),
+        ),
+        _operation(
+            "new A/n held", ("create", "A/n"), ("write", "A/n", 0, content("held", 2 * CHUNK))
+        ),
+    ]
+    for path in FILES:
+        border = ("write", path, 3000, content(path + "border", 2000))
+        made += _written("overwrite", path, border)
+        made += _written("append", path, ("write", path, None, content(path + "append", 5000)))
+        for name, step in (
+            ("overwrite-chunk", ("write", path, 0, content(path + "chunk", CHUNK))),
+            ("truncate-5000", ("truncate", path, 5000)),
+            ("truncate-0", ("truncate", path, 0)),
+            ("truncate-20000", ("truncate", path, 20000)),
+        ):
+            steps = (("open", path), step, ("close", path))
+            made.append(_operation(f"{name} {path}", *steps))
+        made += [
+            _operation(
+                f"rewrite {path}",
+                ("open", path),
+                ("truncate", path, 0),
+                ("write", path, 0, content(path + "rewrite", CHUNK + 100)),
+                ("close", path),
+            ),
+            _operation(f"setxattr {path}", ("setxattr", path, "user.colour", b"blue")),
+            _operation(f"unlink {path}", ("unlink", path)),
+            _operation(f"fsync {path}", ("fsync", path)),
+        ]
+    made.append(_operation("close A/f", ("close", "A/f")))
+    renames = ["A/f A/n", "A/f B/n", "A/f B/g", "B/g A/f", "A/n A/f", "A/n B/g", "A C", "A E"]
+    for pair in [*renames, "E A/E", "s B/s"]:
+        made.append(_operation(f"rename {pair}", ("rename", *pair.split())))
+    made.append(_operation("exchange A/f B/g", ("exchange", "A/f", "B/g")))
+    for pair in ("A/f A/n", "A/f B/n"):
+        made.append(_operation(f"link {pair}", ("link", *pair.split())))
+    for path in ("C", "A/C"):
+        made.append(_operation(f"mkdir {path}", ("mkdir", path)))
+    for path in ("E", "C", "B"):
+        made.append(_operation(f"rmdir {path}", ("rmdir", path)))
+    made += [
+        _operation("symlink t", ("symlink", "t", b"B/g")),
+        _operation("unlink s", ("unlink", "s")),
+        _operation("setxattr A", ("setxattr", "A", "user.colour", b"green")),
+    ]
+    for path in ("", "A", "B"):
+        made.append(_operation(f"fsyncdir /{path}", ("fsyncdir", path)))
+    made.append(_operation("sync", ("sync",)))
+    return made
+
+
+def sequences(length: int) -> Iterator[tuple[Operation, ...]]:
+    """Every one of exactly this length; most of the longer ones are possible."""
+    yield from product(alphabet(), repeat=length)
