@@ -11,7 +11,8 @@ from typing import Final, Protocol
 
 from fsdriver.backing import Backing
 from fsdriver.errors import CkfsError
-from fsdriver.journal import Epoch, Journal
+from fsdriver.journal import Epoch
+from fsdriver.sessions import Session
 
 SECONDS: Final = 5.0
 JOURNAL_LIMIT: Final = 64 << 20
@@ -21,41 +22,35 @@ FILES_LIMIT: Final = 256
 Waiting = Callable[[], None]
 
 
-class Commit(Protocol):
-    """What the host has noted up to some moment."""
-
-    def __call__(self) -> None:
-        """Write it for good; on any thread."""
-        ...
-
-    def abandon(self) -> None:
-        """The store did not get as far: it is noted still."""
-        ...
-
-
 class Host(Protocol):
     """The content database, as far as a checkpoint knows it."""
 
-    def begin_commit(self, checkpoint: int) -> Commit:
-        """Everything noted so far belongs to this commit."""
+    @property
+    def pending(self) -> bool:
+        """Whether anything is noted that no commit has taken."""
+        ...
+
+    def note_checkpoint(self, number: int) -> None:
+        """The epoch of the journal that is about to be over."""
+        ...
+
+    def begin_commit(self) -> Waiting:
+        """Everything noted so far; goes with the next one if it is never called."""
         ...
 
 
 class Checkpoints:
     """Of one mount."""
 
-    def __init__(self, backing: Backing, root: int, journal: Journal, host: Host | None) -> None:
+    def __init__(self, backing: Backing, root: int, session: Session, host: Host) -> None:
         self._backing = backing
         self._root = root
-        self._journal = journal
+        self._session = session
+        self._journal = session.writing_journal
         self._host = host
         self._last = time.monotonic()
         self._running = False
-        self.changed = False
-        """Whether anything was changed since the last one began."""
-        self.number = 0
-        """How many have begun: a file made since then may be renamed without a sync."""
-        journal.make_room = self.make_room
+        self._journal.make_room = self.make_room
 
     @property
     def due(self) -> bool:
@@ -65,8 +60,9 @@ class Checkpoints:
         journal = self._journal
         if journal.pending_bytes > JOURNAL_LIMIT or len(journal.files) > FILES_LIMIT:
             return True
-        pending = self.changed or journal.pending_bytes or journal.closing is not None
-        return bool(pending) and time.monotonic() - self._last >= SECONDS
+        if time.monotonic() - self._last < SECONDS:
+            return False
+        return bool(journal.pending_bytes or journal.closing is not None or self._host.pending)
 
     def steps(self) -> Iterator[Waiting]:
         """Each step waits for a disk and may run on another thread; between them, on this one.
@@ -75,21 +71,16 @@ class Checkpoints:
         """
         self._running = True
         self._last = time.monotonic()
-        self.changed = False
-        self.number += 1
+        self._session.checkpoints_begun += 1
+        begun = self._session.checkpoints_begun
         journal = self._journal
         epoch = journal.closing or journal.rotate()
-        commit = self._host.begin_commit(epoch.number) if self._host is not None else None
+        self._host.note_checkpoint(epoch.number)
+        commit = self._host.begin_commit()
         try:
             yield from self._put_in_place(epoch)
-            if commit is not None:
-                done, commit = commit, None
-                yield done
-        except BaseException:
-            self.changed = True
-            if commit is not None:
-                commit.abandon()
-            raise
+            yield commit
+            self._session.checkpoints_ended = begun
         finally:
             self._running = False
 

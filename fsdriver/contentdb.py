@@ -220,6 +220,11 @@ class ContentDatabase:
             rows = self._reader.execute("SELECT * FROM policies ORDER BY policy_id").fetchall()
         return tuple(KnownPolicy(*row) for row in rows)
 
+    @property
+    def pending(self) -> bool:
+        """Whether anything was noted that no commit has taken."""
+        return bool(self._pending)
+
     def begin_commit(self) -> Callable[[], None]:
         """Take what is pending. What is returned writes it in one durable transaction.
 

@@ -159,6 +159,10 @@ class KeyRejected(FileError):
     errno = errno.EKEYREJECTED
 
 
+class Recovered(Exception):
+    """No refusal: what a stop left was taken as it lies there, and the log says so."""
+
+
 def refuse(code: int) -> OSError:
     """What a program gets when the call itself is at fault, not the store."""
     return OSError(code, errno.errorcode[code])

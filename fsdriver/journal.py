@@ -6,13 +6,12 @@ reads see its images over what lies in place. The order of FORMAT.md section 11 
 """
 
 import os
-import stat
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Final
 
 from fsdriver.backing import Backing
 from fsdriver.errors import JournalInvalid
-from fsdriver.format.geometry import HEADER_SIZE
 from fsdriver.format.journal import (
     FRAME_HEAD,
     HEAD_SIZE,
@@ -26,7 +25,6 @@ from fsdriver.format.journal import (
     frame_length,
     open_head,
     parse,
-    size_of,
 )
 
 FOLDER: Final = "journal"
@@ -96,6 +94,21 @@ class JournaledFile:
                 return None
         return None
 
+    def take(
+        self, epoch: "Epoch", header: bytes, length: int, cut: int | None, images: list[Image]
+    ) -> None:
+        """A transaction that lies in the journal."""
+        if not self.parts or self.parts[-1].epoch is not epoch:
+            self.parts.append(Part(epoch))
+        part = self.parts[-1]
+        if cut is not None:
+            part.cut = cut if part.cut is None else min(part.cut, cut)
+            for offset in [one for one in part.images if one >= cut]:
+                del part.images[offset]
+        for image in images:
+            part.images[image.offset] = image
+        part.header, part.length = header, length
+
     @property
     def has_images(self) -> bool:
         """Whether reads have to ask."""
@@ -120,7 +133,22 @@ class Epoch:
         return self.cipher.head.epoch
 
 
-class Journal:
+class Pending:
+    """What lies in journals and not yet in its place, for those who read."""
+
+    def __init__(self, backing: Backing) -> None:
+        self._backing = backing
+        self.files: dict[bytes, JournaledFile] = {}
+        self.lengths: dict[Key, int] = {}
+        """Of backing files as they will be, by (device, inode): for stat of a closed file."""
+
+    def read(self, epoch: Epoch, image: Image, into: memoryview) -> int:
+        """Fill `into` from an image; returns how many bytes there were."""
+        part = into[: image.length]
+        return self._backing.read_into(epoch.descriptor, part, image.position)
+
+
+class Journal(Pending):
     """Of one mount. `metadata_key` is the root site's, `folder` the journal's own."""
 
     def __init__(
@@ -130,13 +158,10 @@ class Journal:
 
         The older one first: a stop in between must not leave older transactions alone.
         """
-        self._backing = backing
+        super().__init__(backing)
         self._metadata_key = metadata_key
         self._session = session
         self._next = first
-        self.files: dict[bytes, JournaledFile] = {}
-        self.lengths: dict[Key, int] = {}
-        """Of backing files as they will be, by (device, inode): for stat of a closed file."""
         self.make_room: Callable[[], bool] = lambda: False
         """Asked when the store is full; true if it is worth another try."""
         self.failed: OSError | None = None
@@ -187,30 +212,15 @@ class Journal:
             raise OSError(self.failed.errno, "a sync of the journal failed before; unmount")
         epoch = self.current
         file = self.files.get(file_id) or self._enter(file_id, descriptor)
-        if len(file.parts) == 0 or file.parts[-1].epoch is not epoch:
-            part = Part(epoch)
-            part.length = file.length if file.parts else 0
-        else:
-            part = file.parts[-1]
-        change = Transaction(
-            file_id, file.key[1], NO_CUT if cut is None else cut, length, header
-        )
+        change = Transaction(file_id, file.key[1], NO_CUT if cut is None else cut, length, header)
         draft.finish(epoch.cipher, epoch.sequence + 1, change)
         try:
             self._backing.write(epoch.descriptor, [draft.frame], epoch.size)
         except OSError:
             self._drop_if_dead(file)
             raise
-        if part.header == b"":
-            file.parts.append(part)
-            epoch.files[file_id] = file
-        if cut is not None:
-            part.cut = cut if part.cut is None else min(part.cut, cut)
-            for offset in [one for one in part.images if one >= cut]:
-                del part.images[offset]
-        for image in draft.placed(epoch.size):
-            part.images[image.offset] = image
-        part.header, part.length = header, length
+        file.take(epoch, header, length, cut, draft.placed(epoch.size))
+        epoch.files[file_id] = file
         epoch.sequence += 1
         epoch.size += len(draft.frame)
         self.lengths[file.key] = length
@@ -227,11 +237,6 @@ class Journal:
         if not file.parts and self.files.pop(file.file_id, None) is not None:
             self.lengths.pop(file.key, None)
             self._backing.close(file.descriptor)
-
-    def read(self, epoch: Epoch, image: Image, into: memoryview) -> int:
-        """Fill `into` from an image; returns how many bytes there were."""
-        part = into[: image.length]
-        return self._backing.read_into(epoch.descriptor, part, image.position)
 
     # Syncing and putting in place, a step at a time
 
@@ -262,7 +267,8 @@ class Journal:
                 backing.write(descriptor, [record], image.offset)
             backing.write(descriptor, [part.header], 0)
             self._fit_length(file, part)
-            backing.change_open_times(descriptor, status.st_atime_ns, status.st_mtime_ns)
+            with suppress(PermissionError):  # of a file that somebody else owns
+                backing.change_open_times(descriptor, status.st_atime_ns, status.st_mtime_ns)
         part.images.clear()
         part.applied = True
 
@@ -362,3 +368,19 @@ def find(backing: Backing, folder: int, metadata_key: bytes) -> list[Found]:
             continue
         found.append(Found(name, descriptor, cipher))
     return sorted(found, key=lambda one: one.cipher.head.epoch)
+
+
+def left_behind(backing: Backing, device: int, found: list[Found]) -> Pending:
+    """What journals hold, over a store that is not to be changed; the older epoch first."""
+    pending = Pending(backing)
+    for one in found:
+        epoch = Epoch(one.descriptor, one.cipher)
+        for change, images in one.transactions(backing):
+            file = pending.files.get(change.file_id)
+            if file is None:
+                file = JournaledFile(change.file_id, (device, change.inode), -1)
+                pending.files[change.file_id] = file
+            cut = None if change.cut == NO_CUT else change.cut
+            file.take(epoch, change.header, change.length, cut, images)
+            pending.lengths[file.key] = change.length
+    return pending

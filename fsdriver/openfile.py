@@ -9,7 +9,9 @@ names them waits for a flush, an fsync or the last close; what replaces a chunk 
 (storing.py), with its header.
 """
 
+import errno
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -106,11 +108,11 @@ class OpenFile:
 
     def _fetch(self, first: int, records: memoryview) -> None:
         file = self.file
-        got = file.backing.read_into(
-            file.descriptor, records, file.geometry.record_offset(first)
-        )
+        got = file.backing.read_into(file.descriptor, records, file.geometry.record_offset(first))
         if got < len(records):
-            raise ChunkInvalid(first + got // file.geometry.stride, "the backing file ends before it")
+            raise ChunkInvalid(
+                first + got // file.geometry.stride, "the backing file ends before it"
+            )
 
     def _fetch_each(self, first: int, records: memoryview) -> None:
         """Some records are newer in the journal than in their places."""
@@ -157,15 +159,26 @@ class OpenFile:
         file = self.file
         end = offset + len(view)
         file.geometry.require_size(end)
-        if not offset and not file.state.size and not file.direct_from and not file.journaled:
+        if not offset and not file.state.size and not file.journaled:
             self._write_from_empty(view)
-            return len(view)
-        try:
-            self._write_run(offset, view)
-        except OSError:
-            self._kept_index = -1
-            raise
+        else:
+            self._changing(lambda: self._write_run(offset, view))
         return len(view)
+
+    def _changing(self, change: Callable[[], None]) -> None:
+        """A full store is made room in once, by putting the journal in its places."""
+        try:
+            change()
+        except OSError as error:
+            self._kept_index = -1
+            journal = self.file.session.writing_journal
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not journal.make_room():
+                raise
+            try:
+                change()
+            except OSError:
+                self._kept_index = -1
+                raise
 
     def _write_from_empty(self, view: memoryview) -> None:
         """Content and header in one call: a small file that is written once needs no seal."""
@@ -245,7 +258,7 @@ class OpenFile:
             digest ^= file.chunk_set.digest(index, fresh)
         self._store(plan, new_size, file.state.chunk_set ^ digest)
 
-    def _plan(self, first: int, end_chunk: int, new_size: int) -> Plan:
+    def _plan(self, first: int, end_chunk: int, new_size: int, *, journaled: bool = False) -> Plan:
         """Which records go to their places and which to the journal."""
         file = self.file
         old_size = file.state.size
@@ -262,28 +275,30 @@ class OpenFile:
             extents = extents.copy()
         if extents is not None and first < end_chunk:
             extents.add(first, end_chunk)
-        direct_from = file.direct_from
+        free = file.holes_are_free
         present = file.extents if file.extents is not None else ExtentMap.full(old_chunks)
-        journaled = [(tail, tail + 1)] if tail >= 0 else []
-        direct = []
+        put = [(tail, tail + 1)] if tail >= 0 else []
+        direct: list[tuple[int, int]] = []
         for low, high, there in present.segments(first, end_chunk):
-            middle = high if there else max(low, min(high, direct_from))
-            if low < middle:
-                journaled.append((low, middle))
-            if middle < high:
-                direct.append((middle, high))
-        return Plan(file, self._buffers, new_size, extents, journaled, direct, tail, None)
+            (direct if free and not there else put).append((low, high))
+        return Plan(
+            file, self._buffers, new_size, extents, put, direct, tail, None, forced=journaled
+        )
 
     def _store(self, plan: Plan, new_size: int, chunk_set: int) -> None:
         """What was encrypted becomes the file: in place first, then the journal says so."""
         file = self.file
-        plan.write_direct()
+        try:
+            plan.write_direct()
+            if plan.draft is not None:
+                plan.commit(chunk_set)
+        except OSError:
+            plan.take_back()
+            raise
         if plan.draft is None:
             file.state.size = new_size
             file.state.chunk_set = chunk_set
             file.extents = plan.extents
-        else:
-            plan.commit(chunk_set)
         self._vetting.restart()
 
     def _whole_chunks(self, index: int, end: int, new_size: int) -> int:
@@ -313,21 +328,15 @@ class OpenFile:
         self.file.geometry.require_size(new_size)
         if new_size == self.file.state.size:
             return
-        try:
-            if new_size > self.file.state.size:
-                self._extend(new_size)
-            else:
-                self._cut(new_size)
-        except OSError:
-            self._kept_index = -1
-            raise
+        grows = new_size > self.file.state.size
+        self._changing(lambda: self._extend(new_size) if grows else self._cut(new_size))
 
     def _extend(self, new_size: int) -> None:
         """Zeros up to `new_size`: the last chunk is filled up, chunks behind it are a hole."""
         file = self.file
-        geometry, state = file.geometry, file.state
+        geometry = file.geometry
         chunks = geometry.chunk_count(new_size)
-        plan = self._plan(chunks, chunks, new_size)
+        plan = self._plan(chunks, chunks, new_size, journaled=True)
         digest = 0
         if plan.tail >= 0:
             kept = memoryview(self._keep(plan.tail))
@@ -336,13 +345,7 @@ class OpenFile:
             record = plan.records(plan.tail, plan.tail + 1)
             self._kept_nonce = file.cipher.encrypt_run(plan.tail, [kept[:length]], record)
             digest ^= file.chunk_set.digest(plan.tail, self._kept_nonce)
-        if plan.draft is None:
-            # A header says at once that it grew, since no record does.
-            file.mark_dirty()
-            file.backing.truncate(file.descriptor, geometry.ciphertext_size(new_size))
-        self._store(plan, new_size, state.chunk_set ^ digest)
-        if file.state.dirty:
-            file.seal()
+        self._store(plan, new_size, file.state.chunk_set ^ digest)
 
     def _cut(self, new_size: int) -> None:
         """The journal holds the new end until it is safe to cut the backing file."""
@@ -359,18 +362,19 @@ class OpenFile:
         digest = file.state.chunk_set if not chunks else 0
         if chunks:
             digest ^= self._outdated(first, old_chunks)
+        extents = file.extents.copy() if file.extents is not None else None
+        if extents is not None:
+            extents.remove(chunks, old_chunks)
         plan = Plan(
             file,
             self._buffers,
             new_size,
-            file.extents.copy() if file.extents is not None else None,
+            extents,
             [(first, chunks)] if shortened else [],
             [],
             -1,
             geometry.record_offset(first),
         )
-        if plan.extents is not None:
-            plan.extents.remove(chunks, old_chunks)
         if shortened:
             kept = memoryview(self._keep(first))
             length = geometry.chunk_length(first, new_size)

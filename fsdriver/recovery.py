@@ -19,7 +19,7 @@ from fsdriver.format.journal import Draft, size_of
 from fsdriver.sealedfile import SealedFile
 
 
-class Recovered(NamedTuple):
+class Outcome(NamedTuple):
     """What became of a file."""
 
     size: int
@@ -27,7 +27,7 @@ class Recovered(NamedTuple):
     """Chunks that the header named and that are not whole."""
 
 
-def recover(file: SealedFile) -> Recovered:
+def recover(file: SealedFile) -> Outcome:
     """Take what lies there as the content, sealed if the file is writable.
 
     Reads the whole file. Raises OSError, and then the file is to be recovered again.
@@ -52,9 +52,7 @@ def recover(file: SealedFile) -> Recovered:
         for index in range(first, min(end, chunks))
     )
     kept = chunks
-    while (
-        kept and kept - 1 not in present and (kept - 1 >= sealed_chunks or kept - 1 in named)
-    ):
+    while kept and kept - 1 not in present and (kept - 1 >= sealed_chunks or kept - 1 in named):
         kept -= 1
     if kept < chunks:
         size = kept * geometry.chunk_size
@@ -70,7 +68,7 @@ def recover(file: SealedFile) -> Recovered:
         file.state = state
         file.extents = None if present.is_dense(kept) else present
     file.provisional = False
-    return Recovered(size, lost)
+    return Outcome(size, lost)
 
 
 def _named(file: SealedFile) -> ExtentMap:

@@ -7,7 +7,8 @@ found was deleted.
 
 import stat
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from contextlib import suppress
+from typing import NamedTuple, Self
 
 from fsdriver.backing import Backing
 from fsdriver.errors import CkfsError
@@ -50,11 +51,14 @@ def replay(backing: Backing, root: int, journals: list[Found]) -> Replayed:
     inodes = {changes[-1].transaction.inode: file_id for file_id, changes in wanted.items()}
     done: set[bytes] = set()
 
-    def by_inode(inode: int, _descriptor: Callable[[], int]) -> bytes | None:
+    def by_inode(inode: int, _candidate: _Candidate) -> bytes | None:
         return inodes.get(inode)
 
-    def by_header(_inode: int, descriptor: Callable[[], int]) -> bytes | None:
-        return _file_id(backing, descriptor())
+    def by_header(_inode: int, candidate: _Candidate) -> bytes | None:
+        try:
+            return candidate.file_id()
+        except OSError:
+            return None
 
     for look in (by_inode, by_header):
         if len(done) < len(wanted):
@@ -67,7 +71,7 @@ def replay(backing: Backing, root: int, journals: list[Found]) -> Replayed:
 
 
 def _find(
-    backing: Backing, root: int, look: Callable[[int, Callable[[], int]], bytes | None]
+    backing: Backing, root: int, look: Callable[[int, "_Candidate"], bytes | None]
 ) -> Iterator[tuple[bytes, int]]:
     """(file id, open descriptor) of every regular file that `look` takes for one, and that is."""
     folders = [(backing.duplicate(root), True)]
@@ -76,25 +80,42 @@ def _find(
         try:
             for name, kind, inode in list(backing.inodes(folder)):
                 if kind == stat.S_IFDIR and not (is_root and name == CONTROL_FOLDER):
-                    folders.append((backing.open_directory(folder, name), False))
+                    with suppress(OSError):
+                        folders.append((backing.open_directory(folder, name), False))
                 elif kind == stat.S_IFREG:
-                    opened: list[int] = []
-
-                    def descriptor(name: str = name, opened: list[int] = opened) -> int:
-                        opened.append(backing.open_file(folder, name, writable=True))
-                        return opened[0]
-
-                    try:
-                        file_id = look(inode, descriptor)
-                        if file_id is not None:
-                            at = opened[0] if opened else descriptor()
-                            if _file_id(backing, at) in (file_id, None):
-                                yield file_id, at
-                    finally:
-                        for one in opened:
-                            backing.close(one)
+                    with _Candidate(backing, folder, name) as candidate:
+                        file_id = look(inode, candidate)
+                        if file_id is not None and candidate.file_id() in (file_id, None):
+                            yield file_id, candidate.descriptor()
         finally:
             backing.close(folder)
+
+
+class _Candidate:
+    """A backing file that is opened once somebody asks for it."""
+
+    def __init__(self, backing: Backing, folder: int, name: str) -> None:
+        self._backing = backing
+        self._folder = folder
+        self._name = name
+        self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._descriptor >= 0:
+            self._backing.close(self._descriptor)
+
+    def descriptor(self) -> int:
+        """For reading and writing; raises OSError."""
+        if self._descriptor < 0:
+            self._descriptor = self._backing.open_file(self._folder, self._name, writable=True)
+        return self._descriptor
+
+    def file_id(self) -> bytes | None:
+        """The one in the header; None when no header was written before the power went."""
+        return _file_id(self._backing, self.descriptor())
 
 
 def _file_id(backing: Backing, descriptor: int) -> bytes | None:
@@ -121,4 +142,5 @@ def _apply(backing: Backing, descriptor: int, changes: list[Change]) -> None:
     backing.write(descriptor, [last.header], 0)
     if backing.stat_open(descriptor).st_size != last.length:
         backing.truncate(descriptor, last.length)
-    backing.change_open_times(descriptor, status.st_atime_ns, status.st_mtime_ns)
+    with suppress(PermissionError):  # of a file that somebody else owns
+        backing.change_open_times(descriptor, status.st_atime_ns, status.st_mtime_ns)

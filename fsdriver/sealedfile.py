@@ -8,9 +8,8 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
-from errno import EDQUOT, ENOSPC
 from hmac import compare_digest
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
@@ -25,15 +24,15 @@ from fsdriver.errors import (
 )
 from fsdriver.format import filekeys, header
 from fsdriver.format.chunk import ChunkCipher, ChunkSet
-from fsdriver.format.extents import ExtentMap
 from fsdriver.format.filekeys import FileKeys
-from fsdriver.format.geometry import HEADER_SIZE, NONCE_SIZE, OFFSET_MAX, Geometry
+from fsdriver.format.geometry import HEADER_SIZE, NONCE_SIZE, Geometry
 from fsdriver.format.header import ClearHeader, SealedState, file_id_of
 from fsdriver.format.journal import Draft, size_of
 from fsdriver.journal import JournaledFile
 from fsdriver.sessions import Session
 
-_FULL: Final = (ENOSPC, EDQUOT)
+if TYPE_CHECKING:
+    from fsdriver.format.extents import ExtentMap
 
 
 class Lease(Protocol):
@@ -71,11 +70,9 @@ class SealedFile:
 
     __slots__ = (
         "_clear",
-        "_header_chunks",
         "_header_cipher",
         "_journaled",
         "_keys",
-        "_named_chunks",
         "backing",
         "chunk_set",
         "cipher",
@@ -85,6 +82,7 @@ class SealedFile:
         "geometry",
         "lease",
         "locked",
+        "paged",
         "provisional",
         "session",
         "state",
@@ -114,8 +112,8 @@ class SealedFile:
         """Chunks present in a sparse file; None for a dense one."""
         self.provisional = False
         """Whether a stopped driver may have left it out of step: to be recovered before use."""
-        self._header_chunks = 0
-        self._named_chunks = 0
+        self.paged = False
+        """Whether its map lay in pages at some time since it was opened."""
         self._journaled: JournaledFile | None = None
         self._clear = clear.pack()
         self.locked = False
@@ -206,7 +204,7 @@ class SealedFile:
         sealed = cls(backing, descriptor, clear, keys, lease, session, writable=writable)
         sealed.state = state = header.unseal(raw, sealed._header_cipher)
         sealed._journaled = journaled
-        sealed._header_chunks = sealed._named_chunks = sealed.geometry.chunk_count(state.size)
+        sealed.paged = bool(state.extent_pages)
         sealed._judge(length)
         return sealed
 
@@ -222,8 +220,7 @@ class SealedFile:
             )
         expected = self.geometry.ciphertext_size(state.size)
         if session.may_recover(state.session, self.file_id) and (
-            state.dirty
-            or state.generation > session.generations.committed_generation(self.file_id)
+            state.dirty or state.generation > session.generations.committed_generation(self.file_id)
         ):
             self.provisional = True
         elif state.dirty:
@@ -270,17 +267,17 @@ class SealedFile:
         journaled = self._journaled
         if journaled is not None and not journaled.live:
             self._journaled = journaled = None
-            self._named_chunks = self._header_chunks
         return journaled
 
     @property
-    def direct_from(self) -> int:
-        """Chunks that are not present may be written in place from this index on.
+    def holes_are_free(self) -> bool:
+        """Whether a chunk that is not present may be written in place.
 
-        Below it a header that the disk may have names them, or a replay would cut them off.
+        Not after a cut, while a header that the disk may have still names what was there, or a
+        replay would cut it off; and not where a hole may hold a page of the map.
         """
         journaled = self.journaled
-        return OFFSET_MAX if journaled is not None and journaled.was_cut else self._named_chunks
+        return not self.paged and (journaled is None or not journaled.was_cut)
 
     def put(self, draft: Draft, state: SealedState, cut: int | None = None) -> None:
         """Make `state` true through the journal, with the records of `draft`, all or nothing."""
@@ -290,14 +287,9 @@ class SealedFile:
         state.dirty = False
         sealed = header.seal(self._clear, state, self._header_cipher)
         length = self.geometry.ciphertext_size(state.size)
-        change = (draft, self.file_id, self.descriptor, sealed, length, cut)
-        try:
-            self._journaled = journal.append(*change)
-        except OSError as error:
-            if error.errno not in _FULL or not journal.make_room():
-                raise
-            self._journaled = journal.append(*change)
+        self._journaled = journal.append(draft, self.file_id, self.descriptor, sealed, length, cut)
         self.state = state
+        self.paged |= bool(state.extent_pages)
         self.note_written()
 
     # Headers
@@ -311,7 +303,8 @@ class SealedFile:
     def write_header(self) -> None:
         """Make the present state the sealed one; the file's times stay as they were."""
         if self.journaled is not None:
-            self.put(Draft(memoryview(bytearray(size_of(())), ()), replace(self.state))
+            draft = Draft(memoryview(bytearray(size_of(()))), ())
+            self.put(draft, replace(self.state))
             return
         status = self.backing.stat_open(self.descriptor)
         self.backing.write(self.descriptor, [self.next_header()], 0)
@@ -321,9 +314,6 @@ class SealedFile:
 
     def note_written(self) -> None:
         """The header of the present state is in the store, or in its journal."""
-        if not self.state.dirty:
-            self._header_chunks = self.geometry.chunk_count(self.state.size)
-            self._named_chunks = max(self._named_chunks, self._header_chunks)
         self.session.generations.note_generation(self.file_id, self.state.generation)
 
     def mark_dirty(self) -> None:
@@ -361,8 +351,8 @@ class SealedFile:
         offset = self.geometry.record_offset(chunk_index)
         journaled = self.journaled
         found = journaled.image(offset) if journaled is not None else None
-        if found is not None:
-            return self.session.writing_journal.read(*found, record)
+        if found is not None and self.session.journal is not None:
+            return self.session.journal.read(*found, record)
         return self.backing.read_into(self.descriptor, record, offset)
 
     def nonce_of(self, chunk_index: int) -> bytes:

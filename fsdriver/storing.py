@@ -12,8 +12,7 @@ from dataclasses import replace
 from fsdriver import extentpages
 from fsdriver.buffers import Buffers
 from fsdriver.format.extents import ExtentMap
-from fsdriver.format.geometry import HEADER_SIZE, RECORD_OVERHEAD
-from fsdriver.format.header import SealedState
+from fsdriver.format.geometry import RECORD_OVERHEAD
 from fsdriver.format.journal import Draft, size_of
 from fsdriver.sealedfile import SealedFile
 
@@ -48,8 +47,13 @@ class Plan:
         direct: list[Run],
         tail: int,
         cut: int | None,
+        *,
+        forced: bool = False,
     ) -> None:
-        """`journaled` and `direct` as runs of chunks, `cut` as an offset in the backing file."""
+        """`journaled` and `direct` as runs of chunks, `cut` as an offset in the backing file.
+
+        `forced`: with a transaction, though no record needs one.
+        """
         self._file = file
         self._journaled = journaled
         self._direct = direct
@@ -70,13 +74,13 @@ class Plan:
         self._state = replace(file.state, size=new_size, content_digest=None)
         self._extras: list[extentpages.Extra] = []
         self._at: dict[int, int] = {}
-        if journaled or cut is not None or file.journaled is not None:
+        if journaled or forced or cut is not None or file.journaled is not None:
             self._compose(buffers, new_size)
 
     def _compose(self, buffers: Buffers, new_size: int) -> None:
         file, geometry = self._file, self._file.geometry
         self.extents, self._extras = extentpages.fit(file, self._state, self.extents)
-        images = []
+        images: list[tuple[int, int]] = []
         for first, end in self._journaled:
             for index in range(first, end):
                 self._at[index] = len(images)
@@ -104,31 +108,34 @@ class Plan:
         raise ValueError(f"chunk {first} is not part of this change")
 
     def write_direct(self) -> None:
-        """New chunks to their places; after a failure what was written of them is cut off."""
+        """New chunks to their places."""
         file, geometry = self._file, self._file.geometry
-        if not self._direct:
-            return
-        try:
-            for low, high in self._direct:
-                at = self._direct_at[low]
-                length = geometry.run_length(low, high, self._state.size)
-                record = self._buffer[at : at + length]
-                file.backing.write(file.descriptor, [record], geometry.record_offset(low))
-        except OSError:
-            with suppress(OSError):
-                was = geometry.ciphertext_size(file.state.size)
-                if file.journaled is None and file.backing.stat_open(file.descriptor).st_size > was:
-                    file.backing.truncate(file.descriptor, max(HEADER_SIZE, was))
-            raise
-        if file.journaled is not None:
+        for low, high in self._direct:
+            at = self._direct_at[low]
+            length = geometry.run_length(low, high, self._state.size)
+            record = self._buffer[at : at + length]
+            file.backing.write(file.descriptor, [record], geometry.record_offset(low))
+        if self._direct and file.journaled is not None:
             file.journaled.direct = True
+
+    def take_back(self) -> None:
+        """It failed: what was written in place behind the end is cut off.
+
+        In a file with transactions the journal does that, when they are put in place.
+        """
+        file = self._file
+        if self._direct and file.journaled is None:
+            with suppress(OSError):
+                was = file.geometry.ciphertext_size(file.state.size)
+                if file.backing.stat_open(file.descriptor).st_size > was:
+                    file.backing.truncate(file.descriptor, was)
 
     def commit(self, chunk_set: int) -> None:
         """One transaction of the journal: the records, and the header that names all."""
         file, draft = self._file, self.draft
         if draft is None:
             raise ValueError("a change without a transaction")
-        state: SealedState = self._state
+        state = self._state
         state.chunk_set = chunk_set
         extentpages.encrypt(file, state, self._extras, draft, len(self._at))
         file.put(draft, state, self._cut)
