@@ -30,6 +30,7 @@ _libc.renameat2.argtypes = (
 
 _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 _KEEP_SIZE: Final = 1
+_PUNCH_HOLE: Final = 2
 
 
 class _TimeSpec(ctypes.Structure):
@@ -180,9 +181,23 @@ class Backing:
         """syncfs: everything that was written to the filesystem that holds the store."""
         _checked(_libc.syncfs(descriptor))
 
-    def reserve(self, descriptor: int, length: int) -> None:
-        """Have room for a file of `length` without making it longer, where the system can."""
-        _libc.fallocate(descriptor, _KEEP_SIZE, 0, length)
+    def reserve(self, descriptor: int, offset: int, length: int) -> None:
+        """Have room for bytes that are to be written, without making the file longer.
+
+        Raises ENOSPC or EDQUOT; where the system cannot promise room, nothing happens.
+        """
+        if _libc.fallocate(descriptor, _KEEP_SIZE, offset, length):
+            code = ctypes.get_errno()
+            if code in (errno.ENOSPC, errno.EDQUOT):
+                raise OSError(code, os.strerror(code))
+
+    def clear(self, descriptor: int, offset: int, length: int) -> None:
+        """Make bytes zeros, as a hole where the system can."""
+        if _libc.fallocate(descriptor, _KEEP_SIZE | _PUNCH_HOLE, offset, length):
+            while length > 0:
+                step = min(length, 1 << 20)
+                self.write(descriptor, [bytes(step)], offset)
+                offset, length = offset + step, length - step
 
     def duplicate(self, descriptor: int) -> int:
         """For a thread that must not see the descriptor closed under it."""

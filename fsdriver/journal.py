@@ -38,7 +38,7 @@ Key = tuple[int, int]
 class Part:
     """What one epoch holds of one file."""
 
-    __slots__ = ("applied", "cut", "epoch", "header", "images", "length")
+    __slots__ = ("cut", "epoch", "header", "images", "length")
 
     def __init__(self, epoch: "Epoch") -> None:
         self.epoch = epoch
@@ -47,7 +47,6 @@ class Part:
         """The shortest that the backing file has been meanwhile."""
         self.length = 0
         self.header = b""
-        self.applied = False
 
 
 class JournaledFile:
@@ -139,6 +138,8 @@ class Pending:
     def __init__(self, backing: Backing) -> None:
         self._backing = backing
         self.files: dict[bytes, JournaledFile] = {}
+        self.transactions = 0
+        """How many a stopped driver left."""
         self.lengths: dict[Key, int] = {}
         """Of backing files as they will be, by (device, inode): for stat of a closed file."""
 
@@ -255,31 +256,9 @@ class Journal(Pending):
 
     def apply(self, epoch: Epoch, file: JournaledFile) -> None:
         """Put one file's part of a synced epoch in place; its times stay as they were."""
-        backing = self._backing
         part = next(one for one in file.parts if one.epoch is epoch)
-        descriptor = file.descriptor
-        status = backing.stat_open(descriptor)
-        if status.st_nlink:
-            if part.cut is not None and part.cut < status.st_size:
-                backing.truncate(descriptor, part.cut)
-            for image in part.images.values():
-                record = backing.read(epoch.descriptor, image.length, image.position)
-                backing.write(descriptor, [record], image.offset)
-            backing.write(descriptor, [part.header], 0)
-            self._fit_length(file, part)
-            with suppress(PermissionError):  # of a file that somebody else owns
-                backing.change_open_times(descriptor, status.st_atime_ns, status.st_mtime_ns)
+        put_in_place(self._backing, file.descriptor, file, part)
         part.images.clear()
-        part.applied = True
-
-    def _fit_length(self, file: JournaledFile, part: Part) -> None:
-        """Later parts may have records in place behind this one's end; failed writes, too."""
-        length = self._backing.stat_open(file.descriptor).st_size
-        longest = max(one.length for one in file.parts)
-        if part.cut is not None or length < part.length:
-            self._backing.truncate(file.descriptor, part.length)
-        elif length > longest:
-            self._backing.truncate(file.descriptor, longest)
 
     def begin_anew(self, epoch: Epoch) -> Epoch:
         """On any thread, once all that it held is in place and synced: durably another epoch."""
@@ -296,7 +275,7 @@ class Journal(Pending):
         self.closing = None
         if epoch.size > RESERVE:
             self._backing.truncate(epoch.descriptor, HEAD_SIZE)
-            self._backing.reserve(epoch.descriptor, RESERVE)
+            self._backing.reserve(epoch.descriptor, 0, RESERVE)
 
     def close(self) -> None:
         """Give the descriptors back."""
@@ -314,7 +293,7 @@ def _open(backing: Backing, folder: int, name: str) -> int:
     except FileNotFoundError:
         descriptor = backing.create_file(folder, name, 0o600)
     backing.truncate(descriptor, 0)
-    backing.reserve(descriptor, RESERVE)
+    backing.reserve(descriptor, 0, RESERVE)
     return descriptor
 
 
@@ -326,6 +305,38 @@ def folder_of(backing: Backing, control: int) -> int:
         backing.make_directory(control, FOLDER, 0o700)
         backing.sync(control)
         return backing.open_directory(control, FOLDER)
+
+
+def put_in_place(backing: Backing, descriptor: int, file: JournaledFile, part: Part) -> None:
+    """One part of a file, however often it is begun. Raises OSError.
+
+    Room that the file has is used before any is given back: the store may be full.
+    """
+    status = backing.stat_open(descriptor)
+    if not status.st_nlink:
+        return
+    for image in part.images.values():
+        record = backing.read(part.epoch.descriptor, image.length, image.position)
+        backing.write(descriptor, [record], image.offset)
+    backing.write(descriptor, [part.header], 0)
+    if part.cut is not None:
+        # What was cut off in between must not come back where nothing was written since.
+        at = part.cut
+        for image in sorted(part.images.values()):
+            if at < min(image.offset, status.st_size):
+                backing.clear(descriptor, at, min(image.offset, status.st_size) - at)
+            at = max(at, image.offset + image.length)
+        if at < min(part.length, status.st_size):
+            backing.clear(descriptor, at, min(part.length, status.st_size) - at)
+    # Later parts may have records in place behind this one's end, and failed writes may, too.
+    length = backing.stat_open(descriptor).st_size
+    longest = max(one.length for one in file.parts)
+    if part.cut is not None or length < part.length:
+        backing.truncate(descriptor, part.length)
+    elif length > longest:
+        backing.truncate(descriptor, longest)
+    with suppress(PermissionError):  # of a file that somebody else owns
+        backing.change_open_times(descriptor, status.st_atime_ns, status.st_mtime_ns)
 
 
 class Found:
@@ -383,4 +394,5 @@ def left_behind(backing: Backing, device: int, found: list[Found]) -> Pending:
             cut = None if change.cut == NO_CUT else change.cut
             file.take(epoch, change.header, change.length, cut, images)
             pending.lengths[file.key] = change.length
+            pending.transactions += 1
     return pending

@@ -89,11 +89,16 @@ class Opener:
             file.rebind((binding,))
 
     def _recover(self, inode: Inode, file: SealedFile, binding: bytes) -> None:
-        if binding not in file.state.bindings and not file.state.unbound:
+        bound = binding in file.state.bindings or file.state.unbound
+        if not bound:
             # Its rename reached the disk before its header did.
             file.state.bindings = (*file.state.bindings[:1], binding)
-        size, lost = recover(file)
+        size, lost, changed = recover(file)
+        if not changed and bound:
+            return
         also = f", {lost} chunks were never written whole" if lost else ""
+        if not changed:
+            file.rebind(file.state.bindings)
         self._report(
             inode, Recovered(f"was being written when its driver stopped: {size} bytes kept{also}")
         )

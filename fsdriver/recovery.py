@@ -25,6 +25,8 @@ class Outcome(NamedTuple):
     size: int
     lost: int
     """Chunks that the header named and that are not whole."""
+    changed: bool
+    """Whether it was not as it had been sealed."""
 
 
 def recover(file: SealedFile) -> Outcome:
@@ -56,7 +58,14 @@ def recover(file: SealedFile) -> Outcome:
         kept -= 1
     if kept < chunks:
         size = kept * geometry.chunk_size
-    state = replace(file.state, size=size, chunk_set=digest, content_digest=None, dirty=False)
+    before = file.state
+    whole = geometry.ciphertext_size(size) == file.length
+    if whole and not before.dirty and (size, digest) == (before.size, before.chunk_set):
+        extentpages.load(file)
+        file.provisional = False
+        file.session.generations.note_generation(file.file_id, before.generation)
+        return Outcome(size, 0, changed=False)
+    state = replace(before, size=size, chunk_set=digest, content_digest=None, dirty=False)
     if file.writable:
         extents, extras = extentpages.fit(file, state, present)
         lengths = extentpages.images(file, state, extras)
@@ -68,7 +77,7 @@ def recover(file: SealedFile) -> Outcome:
         file.state = state
         file.extents = None if present.is_dense(kept) else present
     file.provisional = False
-    return Outcome(size, lost)
+    return Outcome(size, lost, changed=True)
 
 
 def _named(file: SealedFile) -> ExtentMap:
@@ -85,7 +94,7 @@ def _size_now(file: SealedFile) -> int:
     geometry, sealed = file.geometry, file.state.size
     if not file.state.dirty or sealed % geometry.chunk_size:
         return sealed
-    length = file.backing.stat_open(file.descriptor).st_size
+    length = file.length
     try:
         size = geometry.plaintext_size(length)
     except SizeMismatch:

@@ -15,16 +15,7 @@ from fsdriver.errors import CkfsError
 from fsdriver.folder import CONTROL_FOLDER
 from fsdriver.format.geometry import HEADER_SIZE
 from fsdriver.format.header import ClearHeader
-from fsdriver.format.journal import NO_CUT, Image, Transaction
-from fsdriver.journal import Found
-
-
-class Change(NamedTuple):
-    """One transaction and where its images are."""
-
-    journal: int  # descriptor
-    transaction: Transaction
-    images: list[Image]
+from fsdriver.journal import Found, left_behind, put_in_place
 
 
 class Replayed(NamedTuple):
@@ -38,17 +29,11 @@ class Replayed(NamedTuple):
 
 def replay(backing: Backing, root: int, journals: list[Found]) -> Replayed:
     """`journals` with the older epoch first. Durable when it returns; raises OSError."""
-    wanted: dict[bytes, list[Change]] = {}
-    count = 0
-    for journal in journals:
-        for transaction, images in journal.transactions(backing):
-            wanted.setdefault(transaction.file_id, []).append(
-                Change(journal.descriptor, transaction, images)
-            )
-            count += 1
-    if not count:
+    pending = left_behind(backing, backing.stat_open(root).st_dev, journals)
+    wanted = pending.files
+    if not wanted:
         return Replayed(0, 0, 0)
-    inodes = {changes[-1].transaction.inode: file_id for file_id, changes in wanted.items()}
+    inodes = {file.key[1]: file_id for file_id, file in wanted.items()}
     done: set[bytes] = set()
 
     def by_inode(inode: int, _candidate: _Candidate) -> bytes | None:
@@ -64,10 +49,11 @@ def replay(backing: Backing, root: int, journals: list[Found]) -> Replayed:
         if len(done) < len(wanted):
             for file_id, descriptor in _find(backing, root, look):
                 if file_id in wanted and file_id not in done:
-                    _apply(backing, descriptor, wanted[file_id])
+                    for part in wanted[file_id].parts:
+                        put_in_place(backing, descriptor, wanted[file_id], part)
                     done.add(file_id)
     backing.sync_filesystem(root)
-    return Replayed(count, len(done), len(wanted) - len(done))
+    return Replayed(pending.transactions, len(done), len(wanted) - len(done))
 
 
 def _find(
@@ -127,20 +113,3 @@ def _file_id(backing: Backing, descriptor: int) -> bytes | None:
         return ClearHeader.parse(raw).file_id
     except CkfsError:
         return b""
-
-
-def _apply(backing: Backing, descriptor: int, changes: list[Change]) -> None:
-    status = backing.stat_open(descriptor)
-    for change in changes:
-        cut = change.transaction.cut
-        if cut != NO_CUT and cut < backing.stat_open(descriptor).st_size:
-            backing.truncate(descriptor, cut)
-        for image in change.images:
-            record = backing.read(change.journal, image.length, image.position)
-            backing.write(descriptor, [record], image.offset)
-    last = changes[-1].transaction
-    backing.write(descriptor, [last.header], 0)
-    if backing.stat_open(descriptor).st_size != last.length:
-        backing.truncate(descriptor, last.length)
-    with suppress(PermissionError):  # of a file that somebody else owns
-        backing.change_open_times(descriptor, status.st_atime_ns, status.st_mtime_ns)

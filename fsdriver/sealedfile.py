@@ -208,6 +208,14 @@ class SealedFile:
         sealed._judge(length)
         return sealed
 
+    @property
+    def length(self) -> int:
+        """Of the backing file, once its transactions are in place."""
+        journaled = self.journaled
+        if journaled is not None:
+            return journaled.length
+        return self.backing.stat_open(self.descriptor).st_size
+
     def _judge(self, length: int) -> None:
         """Is this what was sealed last, what a stop left behind, or somebody's doing?"""
         state, session = self.state, self.session
@@ -234,6 +242,8 @@ class SealedFile:
             extentpages.load(self)
             if length > expected and self.writable:
                 self.backing.truncate(self.descriptor, expected)
+            if state.generation > known:
+                session.generations.note_generation(self.file_id, state.generation)
         else:
             raise SizeMismatch(
                 f"the backing file has {length} bytes and was sealed with {expected}: it was "

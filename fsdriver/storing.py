@@ -81,11 +81,17 @@ class Plan:
         file, geometry = self._file, self._file.geometry
         self.extents, self._extras = extentpages.fit(file, self._state, self.extents)
         images: list[tuple[int, int]] = []
+        old_size = file.state.size
         for first, end in self._journaled:
             for index in range(first, end):
                 self._at[index] = len(images)
                 length = geometry.chunk_length(index, new_size) + RECORD_OVERHEAD
-                images.append((geometry.record_offset(index), length))
+                offset = geometry.record_offset(index)
+                images.append((offset, length))
+                old_length = geometry.chunk_length(index, old_size) + RECORD_OVERHEAD
+                if length > old_length or (file.extents and index not in file.extents):
+                    # So that there is room for it when it is put in place.
+                    file.backing.reserve(file.descriptor, offset, length)
         images += extentpages.images(file, self._state, self._extras)
         self.draft = Draft(buffers.journal(size_of(images)), images)
 
