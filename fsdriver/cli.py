@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from fsdriver import __version__, cli_site, refusals
+from fsdriver import __version__, cli_contentdb, cli_site, refusals
 from fsdriver.format.geometry import CHUNK_SIZES
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ app = typer.Typer(
 )
 
 app.add_typer(cli_site.app, name="site")
+app.add_typer(cli_contentdb.app, name="contentdb")
 
 Store = Annotated[str, typer.Argument(metavar="STORE", help="The folder with the ciphertext.")]
 StateDir = Annotated[
