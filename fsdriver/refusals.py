@@ -12,6 +12,11 @@
                                               25  a new store's folder is not empty
                                               30  not in the store's present state
 
+What `scrub`, `salvage` and `verify` found:
+
+     40  damaged: bytes do not authenticate       42  verify: not what the list says
+     41  forged: authentic, and not in its place
+
 10 to 17 and 30 mean the same for `ckfs-keys`.
 """
 
