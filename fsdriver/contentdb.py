@@ -26,6 +26,7 @@ ENTRIES_HELD: Final = 200_000
 _FOLDERS_HELD: Final = 4
 """Folders in memory however large: a program that copies from one to another uses both."""
 _GENERATIONS_HELD: Final = 100_000
+_POLICY_SIZES: Final = (16, 32)
 
 
 class ContentDatabase:
@@ -213,8 +214,14 @@ class ContentDatabase:
             if changes.policies is not None:
                 return changes.policies
         with told(self._path, "read"):
-            rows = self._reader.execute("SELECT * FROM policies ORDER BY policy_id").fetchall()
-        return tuple(KnownPolicy(*row) for row in rows)
+            rows = self._reader.execute(
+                "SELECT policy_id, tik_generation, fingerprint, sealed_generation FROM policies "
+                "ORDER BY policy_id"
+            ).fetchall()
+        known = tuple(KnownPolicy(*row) for row in rows)
+        if any((len(one.policy_id), len(one.fingerprint)) != _POLICY_SIZES for one in known):
+            raise damaged(self._path, "a policy's row holds what no ckfs writes")
+        return known
 
     def begin_commit(self, checkpoint: int | None = None) -> Commit:
         """Take what is pending. Calling the result writes it in one durable transaction.
