@@ -21,22 +21,23 @@ _PATTERNS: Final = tuple(
         ("Dropbox", r" \((Case|Selective Sync|Unicode Encoding|White Space) Conflict( \d+)?\)"),
         ("rclone", r"\.(conflict|path)\d+"),
         ("a sync client", r" \(\d+\)"),
-        ("OneDrive", r"-[A-Za-z0-9][A-Za-z0-9-]{0,62}"),
     )
 )
+_HOST: Final = re.compile(r"-[A-Za-z0-9][A-Za-z0-9-]{0,80}" + _EXTENSION)
+"""OneDrive puts the computer's name behind the file's; both may have hyphens of their own."""
 _ENCRYPTED: Final = re.compile(r"([0-9a-v]{26,255})[^0-9a-v].*", re.DOTALL)
-_SAFE_COPY: Final = re.compile(r"(?P<start>.*)-[^-/.]+-[^/]*-safeBackup-\d{4}" + _EXTENSION)
 
 
 def candidates(text: str) -> Iterator[tuple[str, str]]:
     """(client, original backing name) for each way in which a backing name can be a copy's."""
-    safe = _SAFE_COPY.fullmatch(text)
-    if safe:
-        yield "OneDrive", safe["start"] + (safe["end"] or "")
     for client, pattern in _PATTERNS:
         found = pattern.fullmatch(text)
         if found:
             yield client, found["start"] + (found["end"] or "")
+    for hyphen, character in enumerate(text):
+        found = _HOST.fullmatch(text, hyphen) if character == "-" else None
+        if found:
+            yield "OneDrive", text[:hyphen] + (found["end"] or "")
     rest = _ENCRYPTED.fullmatch(text)
     if rest:
         # No marker that is known, but an encrypted name and something behind it.

@@ -195,6 +195,8 @@ class _Look:
 
     def _attributes(self, descriptor: int, reader: FileReader) -> None:
         store = self._store
+        if any(one.kind == "moved" for one in self.report.findings):
+            return  # they are those of the file that was here
         for problem in bad_attributes(
             store, descriptor, reader.clear.site_id, reader.clear.file_id
         ):

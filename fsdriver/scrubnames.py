@@ -4,6 +4,7 @@ A sync client's conflict copy and a planted file are told from something authent
 """
 
 import os
+import re
 import stat
 from contextlib import suppress
 from typing import Final
@@ -20,6 +21,7 @@ from fsdriver.scrubwords import below, content_of, copy_of, leftover, of
 from fsdriver.storewalk import WalkedEntry, WalkedFolder, open_folder_record
 from keyhierarchy import errors as keys
 
+_LONG_FORM: Final = re.compile(re.escape(LONG_ENTRY) + "[0-9a-v]{52}")
 MOVE_AWAY: Final = "move it out of the store, or let `ckfs scrub --repair` do that"
 
 
@@ -55,14 +57,14 @@ class NameLooks:
         with suppress(NameInvalid, OSError):
             folder.name_of(backing, entry.text)
             return []  # its sidecar has come meanwhile
-        copy = self._conflict_copy(walked, folder, entry)
-        if copy is not None:
-            return [copy]
-        if entry.text.startswith(LONG_ENTRY):
+        if _LONG_FORM.fullmatch(entry.text):
             sidecar = LONG_NAME + entry.text.removeprefix(LONG_ENTRY)
             kind = "sidecar" if sidecar in walked.own else "sidecar-lost"
             remedy = f"restore {sidecar} beside it from a backup; `ckfs salvage` reads its content"
             return [of(entry, "damaged", kind, entry.problem, remedy)]
+        copy = self._conflict_copy(walked, folder, entry)
+        if copy is not None:
+            return [copy]
         if self._is_ours(folder, entry):
             message = (
                 "it is authentic, but its name is not one of this folder's: it was moved, renamed "
@@ -77,7 +79,7 @@ class NameLooks:
         if entry.kind != stat.S_IFREG:
             return None
         for client, original in conflictcopies.candidates(entry.text):
-            if original.startswith(RESERVED) and not original.startswith(LONG_ENTRY):
+            if original == RECORD_NAME or original.startswith(LONG_NAME):
                 return copy_of(entry, client, f"the driver's own {original}")
             try:
                 name, known = folder.name_of(self._store.backing, original)
