@@ -41,7 +41,7 @@ class Counts:
     foreign: int = 0
     """Entries whose names do not open: they are not noted."""
     unreadable: int = 0
-    """Noted by name alone, or folders of which nothing is noted."""
+    """Noted by name alone; of such a folder nothing that lies in it."""
     problems: list[tuple[str, str]] = field(default_factory=list)
     """Place in the store and reason, of the first ones."""
 
@@ -85,6 +85,8 @@ class _Rebuild:
             self._step()
             folder = walked.folder if walked.problem is None else None
             above = named.pop(walked.place, None)
+            if above is None and walked.place:
+                continue  # in one that is not in its place, and may be there twice
             if above is not None:
                 self.counts.entries += 1
                 yield "entries", (*above, folder.record.directory_id if folder else b"")
