@@ -56,6 +56,7 @@ crash: crash-power ## power cuts and kills by the hundred
 crash-power: install ## 500 power cuts of loop images, 200 kills under load
 	@$(PY) -m tests.crash.power --cuts 500
 	@$(PY) -m tests.crash.power --kill --cuts 200
+	@$(PY) -m tests.crash.power.faultrun
 
 format: install ## lay out the code
 	@$(VENV)/bin/ruff check --quiet --fix-only

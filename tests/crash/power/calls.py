@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -153,7 +154,7 @@ class Run:
             at, size, version = rest
             calls.write(self._handles[path], written(path, version, at, size), at)
         elif verb == "close":
-            calls.close(self._handles[path])
+            calls.close(self._handles.pop(path))
         elif verb == "fsync":
             calls.fsync(self._handles[path])
         elif verb == "ftruncate":
@@ -177,10 +178,10 @@ class Run:
         self.truth = after(self.truth, step)
 
     def close_rest(self) -> None:
-        """Whatever the script had open."""
-        for path, handle in self._handles.items():
-            if ("close", path) in SCRIPT:
-                self.calls.close(handle)
+        """Whatever the script still had open when it ended early."""
+        while self._handles:
+            with suppress(OSError):
+                self.calls.close(self._handles.popitem()[1])
 
 
 def after(truth: State, step: Step) -> State:
