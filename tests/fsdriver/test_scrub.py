@@ -202,7 +202,8 @@ def node_in_place(store):
 
 def change_attribute(store):
     (name,) = os.listxattr(store.places["/file"])
-    os.setxattr(store.places["/file"], name, os.getxattr(store.places["/file"], name)[:-1] + b"x")
+    value = os.getxattr(store.places["/file"], name)
+    os.setxattr(store.places["/file"], name, value[:-1] + bytes([value[-1] ^ 1]))
 
 
 def change_folder_attribute(store):
@@ -437,14 +438,35 @@ def test_below_a_damaged_folder_everything_is_still_verified(store):
     assert report.verified_bytes == clean - SIZE
 
 
-@pytest.mark.parametrize("document", ["keystore.json", "store.json"])
-def test_a_changed_document_is_told_by_what_opens_it(store, document):
+@pytest.mark.parametrize(
+    ("document", "old", "new", "verdict"),
+    [
+        ("keystore.json", '"workload": "onedrive"', '"workload": "teams"', "damaged"),
+        ("keystore.json", '"store_id": "', '"store": "', "damaged"),
+        ("store.json", '"chunk_size": 4096', '"chunk_size": 8192', "damaged"),
+    ],
+)
+def test_a_changed_document_is_told_by_what_opens_it(store, document, old, new, verdict):
     place = pathlib.Path(store.path, ".ckfs", document)
-    place.write_bytes(place.read_bytes().replace(b"0", b"1", 3))
+    raw = place.read_text().replace('":"', '": "')
+    assert old in raw
+    place.write_text(raw.replace(old, new))
     with pytest.raises(Exception, match=r"\S") as caught:
         store.opened()
     found = scrubkeys.finding_of(caught.value)
-    assert found.verdict in ("damaged", "forged") and found.place == f".ckfs/{document}"
+    assert (found.verdict, found.place) == (verdict, f".ckfs/{document}")
+
+
+def test_a_keystore_that_was_put_back_is_forged(store):
+    keystore = pathlib.Path(store.path, ".ckfs", "keystore.json")
+    old = keystore.read_bytes()
+    store.driver.open()
+    make_site(store.driver, b"alice")
+    store.driver.close()
+    keystore.write_bytes(old)
+    with pytest.raises(Exception, match=r"\S") as caught:
+        store.opened()
+    assert scrubkeys.finding_of(caught.value).verdict == "forged"
 
 
 def test_an_audit_log_that_was_cut(store):
