@@ -8,7 +8,7 @@ PY := $(VENV)/bin/python
 PYTEST := $(VENV)/bin/pytest
 FAST := not mounted and not vault and not crash and not slow
 
-.PHONY: help install demo demo-customer-key test check bench format vectors vault-conformance clean
+.PHONY: help install demo demo-customer-key test check crash crash-states bench crash crash-power format vectors vault-conformance clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,8 +43,20 @@ check: install ## ruff, mypy --strict, import contracts, fast tests, coverage of
 	@$(PYTEST) -q -m "$(FAST)" --cov=fsdriver.format --cov=keyhierarchy.wrapping --cov-branch \
 		--cov-report=term-missing:skip-covered --cov-fail-under=100
 
+crash: crash-states ## every crash state of every small workload, and power cuts of real disks
+
+crash-states: install ## crash states: every one of every workload of two operations, in memory
+	@$(PY) -m tests.crash.states
+
 bench: install ## the hot crypto path, as ratios of one run
 	@$(PY) -m bench hot-path
+
+crash: crash-power ## power cuts and kills by the hundred
+
+crash-power: install ## 500 power cuts of loop images, 200 kills under load
+	@$(PY) -m tests.crash.power --cuts 500
+	@$(PY) -m tests.crash.power --kill --cuts 200
+	@$(PY) -m tests.crash.power.faultrun
 
 format: install ## lay out the code
 	@$(VENV)/bin/ruff check --quiet --fix-only

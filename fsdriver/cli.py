@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from fsdriver import __version__, cli_site, refusals
+from fsdriver import __version__, cli_contentdb, cli_scrub, cli_site, refusals
 from fsdriver.format.geometry import CHUNK_SIZES
 
 app = typer.Typer(
@@ -28,10 +28,13 @@ app = typer.Typer(
     "12 damaged or forged, 13 root key missing, 14 root key unavailable, 15 root key refused, "
     "16 permission, 17 store in use, 18 no mount point, 19 mount point not empty, 20 store inside "
     "the mount point, 21 mount point inside the store, 22 no FUSE, 23 not mounted, 24 mount in "
-    "use, 25 a new store's folder is not empty, 30 not in the store's present state.",
+    "use, 25 a new store's folder is not empty, 30 not in the store's present state, 40 "
+    "scrub, salvage and verify: damaged, 41 forged, 42 verify: not equal.",
 )
 
 app.add_typer(cli_site.app, name="site")
+app.add_typer(cli_contentdb.app, name="contentdb")
+cli_scrub.register(app)
 
 Store = Annotated[str, typer.Argument(metavar="STORE", help="The folder with the ciphertext.")]
 StateDir = Annotated[

@@ -12,12 +12,12 @@ thread's; a commit is called on another.
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final, Self
 
 from fsdriver import contentdb_commit, contentdb_file
 from fsdriver.contentdb_commit import Changes, Commit, Stage
-from fsdriver.contentdb_file import FILE_NAME, ID_SIZE, Content, KnownPolicy, damaged, told
+from fsdriver.contentdb_file import FILE_NAME, ID_SIZE, KnownPolicy, Meta, damaged, told
 
 __all__ = ["ENTRIES_HELD", "FILE_NAME", "ContentDatabase", "KnownPolicy"]
 
@@ -26,6 +26,7 @@ ENTRIES_HELD: Final = 200_000
 _FOLDERS_HELD: Final = 4
 """Folders in memory however large: a program that copies from one to another uses both."""
 _GENERATIONS_HELD: Final = 100_000
+_POLICY_SIZES: Final = (16, 32)
 
 
 class ContentDatabase:
@@ -50,7 +51,7 @@ class ContentDatabase:
         self.unclean = meta.unclean
         """Unclean stops so far."""
         self.checkpoint = meta.checkpoint
-        """Of the newest checkpoint noted."""
+        """The number of the newest one that a commit was begun with."""
         self._commit: Commit | None = None
         self._gone: dict[bytes, int] = {}
         self._folders: OrderedDict[bytes, dict[str, bytes]] = OrderedDict()
@@ -72,7 +73,7 @@ class ContentDatabase:
         is not known was not written by this driver.
         """
         if not contentdb_file.require_private(path):
-            contentdb_file.replace(path, Content(store_id, complete_if_new))
+            contentdb_file.replace(path, Meta(store_id, complete_if_new), ())
         return cls(path, store_id)
 
     def close(self) -> None:
@@ -203,10 +204,6 @@ class ContentDatabase:
 
     # What goes with the next commit
 
-    def note_checkpoint(self, number: int) -> None:
-        """The number that the store's own note of a checkpoint has."""
-        self.checkpoint = self._pending.checkpoint = number
-
     def note_policies(self, policies: Iterable[KnownPolicy]) -> None:
         """All policies that the anchor pins, in place of those of before."""
         self._pending.policies = tuple(sorted(policies))
@@ -217,9 +214,16 @@ class ContentDatabase:
             if changes.policies is not None:
                 return changes.policies
         with told(self._path, "read"):
-            rows = self._reader.execute("SELECT * FROM policies ORDER BY policy_id").fetchall()
-        return tuple(KnownPolicy(*row) for row in rows)
+            rows = self._reader.execute(
+                "SELECT policy_id, tik_generation, fingerprint, sealed_generation FROM policies "
+                "ORDER BY policy_id"
+            ).fetchall()
+        known = tuple(KnownPolicy(*row) for row in rows)
+        if any((len(one.policy_id), len(one.fingerprint)) != _POLICY_SIZES for one in known):
+            raise damaged(self._path, "a policy's row holds what no ckfs writes")
+        return known
 
+<<<<<<< HEAD
     @property
     def pending(self) -> bool:
         """Whether anything was noted that no commit has taken."""
@@ -227,18 +231,25 @@ class ContentDatabase:
 
     def begin_commit(self) -> Callable[[], None]:
         """Take what is pending. What is returned writes it in one durable transaction.
+=======
+    def begin_commit(self, checkpoint: int | None = None) -> Commit:
+        """Take what is pending. Calling the result writes it in one durable transaction.
+>>>>>>> main
 
-        Call it once, on another thread, after the store was synced. If it raises, or if it never
-        ran when the next one is begun, its changes go with that one, below newer ones.
+        Call it once, on another thread, after the store was synced; or abandon it. If it raises,
+        or has not run when the next one is begun, its changes go with that one, below newer ones.
+        `checkpoint` is the number of the checkpoint in the store that this commit belongs to.
         """
         self._settle()
         before = self._commit
         pending = self._pending
         if before is not None:
-            if not before.take_back():
+            if not before.abandon():
                 raise RuntimeError("one commit at a time")
             before.changes.add(pending)
             pending = before.changes
+        if checkpoint is not None:
+            self.checkpoint = pending.checkpoint = checkpoint
         self._commit = Commit(self._writer, self._path, pending, self._gone)
         self._take(Changes())
         return self._commit

@@ -109,7 +109,7 @@ class Stage(Enum):
     RUNNING = auto()
     DONE = auto()
     FAILED = auto()
-    TAKEN_BACK = auto()
+    ABANDONED = auto()
 
 
 class Commit:
@@ -146,12 +146,12 @@ class Commit:
             raise
         self.stage = Stage.DONE
 
-    def take_back(self) -> bool:
-        """Whether its changes are in nobody's hands: it has failed, or is never to run."""
+    def abandon(self) -> bool:
+        """Its changes go with the next commit. False if it is running, or has ended well."""
         with self._lock:
             if self.stage is Stage.WAITING:
-                self.stage = Stage.TAKEN_BACK
-            return self.stage in (Stage.TAKEN_BACK, Stage.FAILED)
+                self.stage = Stage.ABANDONED
+            return self.stage in (Stage.ABANDONED, Stage.FAILED)
 
     def _write(self) -> None:
         connection = self._connection

@@ -9,9 +9,10 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from fsdriver.errors import NotPermitted, StoreDamaged, StoreError
@@ -43,6 +44,13 @@ TABLES: Final = {
     "generation INTEGER NOT NULL, names INTEGER NOT NULL) STRICT, WITHOUT ROWID",
 }
 
+_INSERT: Final = {
+    "policies": "INSERT INTO policies VALUES (?, ?, ?, ?)",
+    "folders": "INSERT INTO folders VALUES (?, ?) ON CONFLICT (folder) DO NOTHING",
+    "entries": "INSERT INTO entries VALUES (?, ?, ?) ON CONFLICT (folder, text) DO NOTHING",
+    "objects": "INSERT INTO objects VALUES (?, ?, 0) ON CONFLICT (object) DO UPDATE "
+    "SET generation = excluded.generation WHERE generation < excluded.generation",
+}
 _COUNT_NAMES: Final = (
     "INSERT INTO objects SELECT object, 0, count(*) FROM entries WHERE length(object) > 0 "
     "GROUP BY object ON CONFLICT (object) DO UPDATE SET names = excluded.names"
@@ -58,20 +66,21 @@ class KnownPolicy(NamedTuple):
     sealed_generation: int
 
 
-@dataclass(slots=True)
-class Content:
-    """Everything that a database holds. The iterables are gone through once, in this order."""
+class Meta(NamedTuple):
+    """What a database says besides its rows."""
 
-    store_id: bytes
+    store_id: bytes  # 16
     complete: bool
+    """Whether an entry that is not known was never made by a driver of this host."""
     unclean: int = 0
+    """Unclean stops so far."""
     checkpoint: int = 0
     committed: int = 0
     """Seconds since 1970 of the last commit."""
-    policies: Iterable[KnownPolicy] = ()
-    folders: Iterable[tuple[bytes, int]] = ()
-    entries: Iterable[tuple[bytes, bytes, bytes]] = ()
-    generations: Iterable[tuple[bytes, int]] = ()
+
+
+Row = tuple[str, tuple[bytes | int, ...]]
+"""A table of TABLES and the values of a row; of `objects` without the count of names."""
 
 
 @contextmanager
@@ -79,6 +88,8 @@ def told(path: str, doing: str) -> Iterator[None]:
     """Turn what SQLite says into StoreDamaged, or StoreError for a disk that is full or fails."""
     try:
         yield
+    except sqlite3.ProgrammingError:
+        raise  # the caller's fault, not the file's
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
         if code in _NOT_DAMAGE:
@@ -154,6 +165,7 @@ def connect(path: str, store_id: bytes) -> sqlite3.Connection:
                     f"{mode}); put the state folder on a local disk"
                 )
             connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA cache_size = -16384")  # KiB
             connection.execute(f"PRAGMA journal_size_limit = {64 << 20}")
         except BaseException:
             connection.close()
@@ -187,11 +199,11 @@ def _check(connection: sqlite3.Connection, path: str, store_id: bytes) -> None:
     tables = dict(connection.execute("SELECT name, sql FROM sqlite_master").fetchall())
     if formats[0][0] != FORMAT or tables != TABLES:
         raise damaged(path, "its tables are not those of its format")
-    if (of := read_meta(connection, path).store_id) != store_id:
-        raise damaged(path, f"it is about store {of.hex()} and not {store_id.hex()}")
+    if (known := read_meta(connection, path).store_id) != store_id:
+        raise damaged(path, f"it is about store {known.hex()} and not {store_id.hex()}")
 
 
-def read_meta(connection: sqlite3.Connection, path: str) -> Content:
+def read_meta(connection: sqlite3.Connection, path: str) -> Meta:
     """All but the rows."""
     store_id, *numbers = connection.execute(
         "SELECT store_id, complete, unclean, checkpoint, committed FROM meta"
@@ -203,7 +215,7 @@ def read_meta(connection: sqlite3.Connection, path: str) -> Content:
         or numbers[0] > 1
     ):
         raise damaged(path, "its first table holds what no ckfs writes")
-    return Content(store_id, bool(numbers[0]), *numbers[1:])
+    return Meta(store_id, bool(numbers[0]), *numbers[1:])
 
 
 def check_structure(connection: sqlite3.Connection, path: str) -> None:
@@ -214,10 +226,13 @@ def check_structure(connection: sqlite3.Connection, path: str) -> None:
         raise damaged(path, said)
 
 
-def replace(path: str, content: Content) -> None:
+def replace(
+    path: str, meta: Meta, rows: Iterable[Row], look: Callable[[str], None] = lambda _new: None
+) -> None:
     """Write a database anew, in one step whatever happens; one that is there goes.
 
-    Nobody may have the old one open. Raises StoreError, and whatever the content's iterables raise.
+    Nobody may have the old one open. `look` gets the path of the new one before it takes the place.
+    Raises StoreError, and whatever the rows and `look` raise; then the old one stays.
     """
     require_private(path)
     new = f"{path}.new"
@@ -229,7 +244,8 @@ def replace(path: str, content: Content) -> None:
         try:
             os.fchmod(descriptor, _PRIVATE)  # whatever the umask took away
             with told(new, "write"):
-                _build(new, content)
+                _build(new, meta, rows)
+            look(new)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -246,7 +262,7 @@ def replace(path: str, content: Content) -> None:
             os.unlink(new)
 
 
-def _build(place: str, content: Content) -> None:
+def _build(place: str, meta: Meta, rows: Iterable[Row]) -> None:
     with closing(_connect(place)) as connection:
         # Nobody reads this file before it is whole and synced, and half of one is thrown away.
         connection.execute("PRAGMA journal_mode = OFF")
@@ -255,24 +271,13 @@ def _build(place: str, content: Content) -> None:
         connection.execute("BEGIN")
         for statement in TABLES.values():
             connection.execute(statement)
-        for table, rows in (
-            ("policies VALUES (?, ?, ?, ?)", content.policies),
-            ("folders VALUES (?, ?)", content.folders),
-            ("entries VALUES (?, ?, ?)", content.entries),
-            ("objects VALUES (?, ?, 0)", content.generations),
-        ):
-            connection.executemany(f"INSERT INTO {table}", rows)
+        for table, some in groupby(rows, itemgetter(0)):
+            connection.executemany(_INSERT[table], map(itemgetter(1), some))
         connection.execute(_COUNT_NAMES)
+        committed = meta.committed or int(time.time())
         connection.execute(
             "INSERT INTO meta VALUES (?, ?, ?, ?, ?, ?)",
-            (
-                FORMAT,
-                content.store_id,
-                int(content.complete),
-                content.unclean,
-                content.checkpoint,
-                content.committed or int(time.time()),
-            ),
+            (FORMAT, meta.store_id, int(meta.complete), meta.unclean, meta.checkpoint, committed),
         )
         connection.execute("COMMIT")
 

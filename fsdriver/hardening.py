@@ -18,11 +18,16 @@ _log = structlog.get_logger("ckfs")
 class Hardened(NamedTuple):
     """What the system granted."""
 
-    memory: secrecy.Locked = secrecy.Locked("none", "not asked")
+    memory: secrecy.Locked
 
     def facts(self) -> dict[str, str]:
         """For `ckfs status`."""
         return {"memory_locked": self.memory.extent, "memory_reason": self.memory.reason}
+
+    def tell(self) -> None:
+        """One line in the log of what the system did not grant."""
+        if self.memory.reason:
+            _log.warning("memory not locked", locked=self.memory.extent, reason=self.memory.reason)
 
 
 def harden() -> Hardened:
@@ -38,8 +43,6 @@ def harden() -> Hardened:
         privileges.drop(privileges.IPC_LOCK)
     else:
         privileges.drop()
-    if memory.extent != "all":
-        _log.warning("memory not locked", locked=memory.extent, reason=memory.reason)
     return Hardened(memory)
 
 

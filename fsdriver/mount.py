@@ -66,6 +66,7 @@ class Mount:
         with ExitStack() as undo:
             self._build(undo)
             self._undo = undo.pop_all()
+        self._hardened.tell()
 
     def _build(self, undo: ExitStack) -> None:
         request, options = self.request, self.request.options

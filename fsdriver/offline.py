@@ -13,7 +13,6 @@ from fsdriver.backing import Backing
 from fsdriver.errors import StoreError
 from fsdriver.format.geometry import Geometry
 from fsdriver.sessionbook import SessionBook
-from fsdriver.sessions import Session
 from fsdriver.sites import Sites
 from fsdriver.store import StoreDocument
 from keyhierarchy import statedir
@@ -35,6 +34,8 @@ class OfflineStore:
         self.sites = Sites(hierarchy)
         self.backing = Backing()
         self.root = -1
+        self.holds_lock = False
+        """Whether whoever opened it took the store's lock, and so is its one driver."""
         self.geometry = Geometry(document.chunk_size)
         self.plaintext_names = document.names == "plaintext"
         self.host_folder = statedir.store_folder(state_dir, bytes.fromhex(document.store_id))
@@ -88,12 +89,16 @@ class OfflineStore:
         return troubles
 
     def is_mounted(self) -> bool:
-        """Whether a driver holds the store at this moment."""
-        return storelock.is_held(self.path)
+        """Whether another driver holds the store at this moment."""
+        return not self.holds_lock and storelock.is_held(self.path)
 
-    def session(self) -> Session:
-        """Which sessions this host knows as not ended, the running one among them."""
-        return SessionBook(self.host_folder).begin(read_only=True, accepts_all=False)
+    def was_killed(self) -> bool:
+        """Whether the last driver neither ended nor is at work: the next mount puts that right."""
+        return bool(SessionBook(self.host_folder).running()) and not self.is_mounted()
+
+    def unended(self) -> frozenset[bytes]:
+        """Sessions that this host knows as not ended, the running one among them."""
+        return SessionBook(self.host_folder).begin(read_only=True, accepts_all=False).unended
 
     def open_folder(self, place: str) -> int:
         """A descriptor of a backing folder, relative to the store; follows no symlink.
@@ -108,6 +113,24 @@ class OfflineStore:
                 self.backing.close(descriptor)
             descriptor = below
         return descriptor
+
+    def stat(self, place: str) -> os.stat_result:
+        """Of an entry itself, relative to the store; raises OSError."""
+        above, _slash, text = place.rpartition("/")
+        folder = self.open_folder(above)
+        try:
+            return self.backing.stat(folder, text)
+        finally:
+            self.backing.close(folder)
+
+    def read_symlink(self, place: str) -> str:
+        """The text of a backing symlink, relative to the store; raises OSError."""
+        above, _slash, text = place.rpartition("/")
+        folder = self.open_folder(above)
+        try:
+            return self.backing.read_symlink(folder, text)
+        finally:
+            self.backing.close(folder)
 
     def open_file(self, place: str) -> int:
         """A descriptor of a backing file for reading, relative to the store; raises OSError."""

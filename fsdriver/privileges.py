@@ -19,8 +19,7 @@ _WORD_BITS: Final = 32
 IPC_LOCK: Final = "ipc_lock"
 KEPT: Final = {
     "chown": 0,  # gives a new file to whom it belongs
-    "dac_override": 1,  # works on the backing files of all users; the kernel has checked the caller
-    "dac_read_search": 2,  # reads and searches those of a store on a filesystem that squashes it
+    "dac_override": 1,  # works on the backing files of all users, whose rights the kernel checked
     "fowner": 3,  # mode, times, attributes and sticky folders of files of other users
     "fsetid": 4,  # a header written into a set-user-id file leaves its bits
     "sys_admin": 21,  # mounts, unmounts when told to end, and talks to the kernel of its caches

@@ -13,6 +13,11 @@
                                               26  the store was put back to an older state
                                               30  not in the store's present state
 
+What `scrub`, `salvage` and `verify` found:
+
+     40  damaged: bytes do not authenticate       42  verify: not what the list says
+     41  forged: authentic, and not in its place
+
 10 to 17 and 30 mean the same for `ckfs-keys`.
 """
 

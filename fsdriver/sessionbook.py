@@ -43,6 +43,13 @@ class SessionBook:
             self._store(session.id, unended)
         return session
 
+    def running(self) -> bytes:
+        """The session that was begun and not ended, 16 bytes; empty if there is none.
+
+        It is at work, or it was killed: the store's lock tells.
+        """
+        return bytes.fromhex(self._load().running)
+
     def end(self, session: Session) -> None:
         """Unmounted. A session that left a file unsealed stays among those that never ended."""
         left = {session.id} if session.unsealed else set()

@@ -6,6 +6,7 @@ import argparse
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from tests.crash.power import peers
@@ -21,6 +22,7 @@ def main() -> int:
     parser.add_argument("--peer", default="", choices=peers.NAMES, help="in the driver's place")
     names = [program.name for program in PROGRAMS]
     parser.add_argument("--programs", nargs="+", choices=names, default=names)
+    parser.add_argument("--kill", action="store_true", help="kill the driver, cut no power")
     given = parser.parse_args()
     programs = tuple(program for program in PROGRAMS if program.name in given.programs)
     total, began = Outcome(), time.monotonic()
@@ -29,18 +31,25 @@ def main() -> int:
         templates = Templates(Path(folder))
         try:
             for number in range(chains):
-                setting = Setting.of(given.seed + number, peer=given.peer, programs=programs)
+                setting = replace(
+                    Setting.of(given.seed + number), programs=programs, kills=given.kill
+                )
+                if given.peer:  # most of them encrypt by 4 KiB, and keep no notes
+                    setting = replace(setting, peer=given.peer, chunk_size=4096, state_is_cut=False)
                 outcome = templates.run(setting, longest=given.longest)
                 total.add(outcome)
                 for one in outcome.wrong:
                     print(f"\nWRONG {one}")
                 if outcome.wrong:
-                    print(f"again: python -m tests.crash.power --cuts 1 --seed {setting.seed}")
+                    again = " ".join(sys.argv[1:])
+                    print(
+                        f"again: python -m tests.crash.power {again} --cuts 1 --seed {setting.seed}"
+                    )
                     if not given.keep_going:
                         break
                 seconds = time.monotonic() - began
                 print(
-                    f"{total.counts['cuts']} cuts, {total.counts['failed cuts']} failed, "
+                    f"{total.counts['cuts']} cuts, {total.counts['failed']} failed, "
                     f"{seconds:.0f} s; {setting}",
                     flush=True,
                 )

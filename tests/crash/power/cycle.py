@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import random
 import signal
@@ -23,7 +24,8 @@ from tests.crash.power.overwriting import Overwriting
 from tests.crash.power.program import Found, Program, Rules, look
 from tests.crash.power.replacing import Replacing
 from tests.crash.power.sixfiles import SixFiles
-from tests.mounted.driving import is_running, until
+from tests.mounted import driving
+from tests.mounted.driving import is_running
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,16 +47,18 @@ class Setting:
     state_is_cut: bool = False
     peer: str = ""
     programs: tuple[Program, ...] = PROGRAMS
+    kills: bool = False
+    """End the driver alone, by kill -9; the disk goes on."""
+    wrapper: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, seed: int, *, peer: str = "", programs: tuple[Program, ...] = PROGRAMS) -> Setting:
+    def of(cls, seed: int) -> Setting:
         """Every combination in turn."""
-        state_is_cut = seed % 5 == 0 and not peer
-        chunk_size = 4096 if peer or seed // 2 % 2 else 65536
-        return cls(seed, ("ext4", "xfs")[seed % 2], chunk_size, state_is_cut, peer, programs)
+        return cls(seed, ("ext4", "xfs")[seed % 2], (65536, 4096)[seed // 2 % 2], seed % 5 == 0)
 
     def __str__(self) -> str:
         state = ", its notes on a disk that is cut too" if self.state_is_cut else ""
+        state += ", killed" if self.kills else ""
         of = f"{self.peer} on " if self.peer else ""
         return f"seed {self.seed}: {of}{self.kind}, chunks of {self.chunk_size}{state}"
 
@@ -99,7 +103,7 @@ def start_program(program: Program, place: Path, ledger: Path, seed: str) -> int
 def end_programs(children: list[int]) -> None:
     """They end by themselves, for nothing answers them any more."""
     try:
-        until(lambda: not any(map(is_running, children)), "the programs notice")
+        driving.until(lambda: not any(map(is_running, children)), "the programs notice")
     finally:
         for child in children:
             with suppress(ProcessLookupError):
@@ -134,6 +138,7 @@ class Chain:
         """Folder of a program -> digest of all that was read in it after its own cut."""
 
     def run(self, cycles: int = CYCLES) -> Outcome:
+        self.host.driven.wrapper = self.setting.wrapper
         self.host.driven.mount()
         for number in range(cycles):
             before = len(self.outcome.wrong)
@@ -143,7 +148,7 @@ class Chain:
                 self._complain(number, str(error))
             self.outcome.counts["cuts"] += 1
             if len(self.outcome.wrong) > before:
-                self.outcome.counts["failed cuts"] += 1
+                self.outcome.counts["failed"] += 1
                 break
         return self.outcome
 
@@ -155,7 +160,8 @@ class Chain:
         host, driven = self.host, self.host.driven
         if number and order.random() < 0.3:
             driven.remount()  # what is there is old then, and not merely recovered
-        chosen = order.sample(self.setting.programs, min(3, len(self.setting.programs)))
+        programs = self.setting.programs
+        chosen = order.sample(programs, min(4 if self.setting.kills else 3, len(programs)))
         mode = order.choice(MODES)
         folder = driven.mountpoint / str(number)
         ledgers = [host.folder / f"{number}-{program.name}.ledger" for program in chosen]
@@ -168,18 +174,26 @@ class Chain:
             flush_until(ended, host.store_disk.place, mode, order)
         finally:
             cut_at = time.monotonic()
-            host.cut()
+            if self.setting.kills:
+                host.kill()
+            else:
+                host.cut()
             end_programs(children)
-        host.restart()
+        until = cut_at
+        if self.setting.kills:
+            until = math.inf  # what a driver answers before it is gone counts
+            host.forget_mount()
+        else:
+            host.restart()
         if order.random() < 0.2 and not self.setting.peer:
-            self._cut_while_starting(order)
+            self._end_while_starting(order)
         driven.mount()
         for program, ledger in zip(chosen, ledgers, strict=True):
             self._tell_errors(number, program, ledger, cut_at)
-        self._judge(number, chosen, ledgers, cut_at)
+        self._judge(number, chosen, ledgers, until)
 
-    def _cut_while_starting(self, order: random.Random) -> None:
-        """The power comes back for a moment only."""
+    def _end_while_starting(self, order: random.Random) -> None:
+        """The power comes back for a moment only, or the new driver is killed, too."""
         mounting = self.host.start_mounting()
         end = time.monotonic() + order.uniform(0.2, 0.8)
         flush_until(
@@ -188,29 +202,32 @@ class Chain:
             order.choice(MODES),
             order,
         )
-        self.host.cut()
-        mounting.wait(timeout=30)
+        if not self.setting.kills:
+            self.host.cut()
         self.host.kill()
-        self.host.restart()
-        self.outcome.counts["cuts while starting"] += 1
+        mounting.wait(timeout=30)
+        self.host.kill()  # one that was about to be started
+        if self.setting.kills:
+            self.host.forget_mount()
+        else:
+            self.host.restart()
+        self.outcome.counts["ended while starting"] += 1
 
     def _tell_errors(self, number: int, program: Program, ledger: Path, cut_at: float) -> None:
         trace = ledger.with_suffix(".trace")
         if trace.exists():
             self._complain(number, f"{program.name}: {trace.read_text()}")
         for step in steps(ledger, cut_at):
-            if step.ended_at < cut_at and not (step.done or step.ended_at == 0):
+            if 0 < step.ended_at < cut_at and not step.done:
                 self._complain(
                     number,
                     f"{program.name}: {step.verb} {step.facts} failed while there was power: "
                     f"{os.strerror(step.error)}",
                 )
 
-    def _judge(
-        self, number: int, chosen: list[Program], ledgers: list[Path], cut_at: float
-    ) -> None:
+    def _judge(self, number: int, chosen: list[Program], ledgers: list[Path], until: float) -> None:
         driven = self.host.driven
-        rules = Rules(self.setting.chunk_size, every_step_is_durable=False)
+        rules = Rules(self.setting.chunk_size, every_step_is_durable=self.setting.kills)
         found = look(driven.mountpoint)
         for one in found.unreadable:
             self._complain(number, f"cannot be read: {one}")
@@ -219,7 +236,7 @@ class Chain:
                 self._complain(number, f"{folder} is not as it was after its own cut")
         for program, ledger in zip(chosen, ledgers, strict=True):
             folder = f"{number}/{program.name}"
-            taken = steps(ledger, cut_at)
+            taken = steps(ledger, until)
             verdict = program.judge(taken, found.below(folder), rules)
             if isinstance(program, Database):
                 opened = program.judge_opened(taken, driven.mountpoint / folder)

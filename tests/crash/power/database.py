@@ -55,7 +55,7 @@ class Database:
             except sqlite3.Error as error:
                 raise OSError(5, f"{place}: {error}") from error
 
-    def judge(self, steps: list[Step], found: Found, rules: Rules) -> Verdict:
+    def judge(self, _steps: list[Step], found: Found, _rules: Rules) -> Verdict:
         verdict = Verdict()
         if "db" not in found.files:
             verdict.wrong.append("the database is gone")

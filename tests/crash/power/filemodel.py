@@ -21,6 +21,15 @@ class FileModel:
         self._since.clear()
         self._sizes = {len(self.now)}
 
+    def settle_range(self, offset: int, length: int) -> None:
+        """These bytes are durable, as after a write through O_DSYNC; the rest need not be."""
+        end = offset + length
+        for index in range(offset // self._chunk_size, self._chunks(end)):
+            self._since[index] = [self._chunk(index)]
+        lowest = max(end, min(self._sizes))
+        self._sizes = {size for size in self._sizes if size >= lowest} | {lowest}
+        self.must_exist = True
+
     def write(self, offset: int, data: bytes) -> None:
         end = offset + len(data)
         touched = range(min(offset, len(self.now)) // self._chunk_size, self._chunks(end))
@@ -63,6 +72,6 @@ class FileModel:
                 last = [f"[{described(one, place)}]" for one in was[-3:]]
                 wrong.append(
                     f"chunk {index} is neither old nor new: [{described(data, place)}]; it was "
-                    + f"{', '.join(last)} ({len(was)} states since it was synced)"
+                    f"{', '.join(last)} ({len(was)} states since it was synced)"
                 )
         return wrong

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from tests.crash.power.cuttable import Cuttable
 from tests.crash.power.disk import Disk
 from tests.crash.power.peers import Peer
-from tests.mounted.driving import CKFS, detach, until
+from tests.mounted.driving import detach, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,11 +64,9 @@ class Host:
 
     def start_mounting(self) -> subprocess.Popen[bytes]:
         """`ckfs mount` under way; for a cut while it works."""
-        driven = self.driven
-        command = [CKFS, "mount", "--log-file", driven.log_place, driven.store, driven.mountpoint]
         return subprocess.Popen(
-            command,
-            env=driven.environment,
+            self.driven.mount_command(),
+            env=self.driven.environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

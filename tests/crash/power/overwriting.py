@@ -120,11 +120,12 @@ class Overwriting:
                 model.write(at, written(name, version, at, length))
             elif step.verb in ("truncate", "cut"):
                 model.truncate(step.facts[1] if step.verb == "truncate" else 0)
-            if step.done and (
-                rules.every_step_is_durable or step.verb in ("fsync", "dsync", "mapped")
-            ):
+            if step.done and (rules.every_step_is_durable or step.verb == "fsync"):
                 model.settle()
-                verdict.counts["acknowledged syncs" if step.verb == "fsync" else "others"] += 1
+                verdict.counts["acknowledged syncs"] += step.verb == "fsync"
+            elif step.done and step.verb in ("dsync", "mapped"):
+                model.settle_range(step.facts[1], step.facts[2])
+                verdict.counts["acknowledged syncs"] += 1
         for name, model in models.items():
             verdict.wrong += [f"{name}: {one}" for one in model.judge(found.files.get(name))]
             verdict.counts["synced files"] += model.must_exist

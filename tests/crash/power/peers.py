@@ -14,18 +14,18 @@ from pathlib import Path
 from tests.crash.power.cuttable import Cuttable
 from tests.mounted.driving import is_running, until
 
-PASSWORD = "a password"
+_ANSWER = "of no use"
 _INIT = {
     "plain": [],
-    "gocryptfs": ["gocryptfs", "-q", "-init", "-scryptn", "10", "-extpass", f"echo {PASSWORD}"],
-    "securefs": ["securefs", "create", "--pass", PASSWORD, "--rounds", "1", "--format", "lite"],
+    "gocryptfs": ["gocryptfs", "-q", "-init", "-scryptn", "10", "-extpass", f"echo {_ANSWER}"],
+    "securefs": ["securefs", "create", "--pass", _ANSWER, "--rounds", "1", "--format", "lite"],
     "encfs": [],
 }
 _MOUNT = {
     "plain": ["mount", "--bind"],
-    "gocryptfs": ["gocryptfs", "-q", "-extpass", f"echo {PASSWORD}"],
-    "securefs": ["securefs", "mount", "--background", "--pass", PASSWORD],
-    "encfs": ["encfs", "--standard", "--extpass", f"echo {PASSWORD}"],
+    "gocryptfs": ["gocryptfs", "-q", "-extpass", f"echo {_ANSWER}"],
+    "securefs": ["securefs", "mount", "--background", "--pass", _ANSWER],
+    "encfs": ["encfs", "--standard", "--extpass", f"echo {_ANSWER}"],
 }
 NAMES = tuple(_MOUNT)
 

@@ -59,17 +59,22 @@ def script(place: Path, ledger: Ledger, turn: int = 0, *, beyond: bool = True) -
             write_synced(place / BEYOND["F"], _content("F"))
 
 
-def judge_script(steps: list[Step], found: Found) -> dict[str, str]:
-    """Letter -> what is wrong with it, empty for nothing, of what was acknowledged."""
+def judge_script(steps: list[Step], found: Found, *, all_of_it: bool) -> dict[str, str]:
+    """Letter -> what is wrong with it, empty for nothing, of what was acknowledged.
+
+    `all_of_it`: without an fsync, too.
+    """
     verdict = {}
-    for step in steps:
-        path = {**SYNCED, **BEYOND}.get(step.verb)
-        if path is None or not step.done:
-            continue
-        data = found.files.get(path)
-        whole = _content(step.verb)
-        good = (whole, _content("E", 1)[:4096] + whole[4096:]) if step.verb == "E" else (whole,)
-        verdict[step.verb] = (
+    done = {step.verb for step in steps if step.done}
+    paths = {**SYNCED, **BEYOND} | ({"B": "B"} if all_of_it else {})
+    for letter in done & set(paths):
+        data = found.files.get(paths[letter])
+        whole = _content(letter)
+        good = [whole]
+        if letter == "E":
+            good.append(_content("E", 1)[:4096] + whole[4096:])
+            good = good[-1:] if all_of_it and "over E" in done else good
+        verdict[letter] = (
             "gone" if data is None else "" if data in good else f"other content ({len(data)})"
         )
     return verdict
@@ -83,7 +88,7 @@ class SixFiles:
     def prepare(self, place: Path) -> None:
         pass
 
-    def run(self, place: Path, ledger: Ledger, order: random.Random) -> None:
+    def run(self, place: Path, ledger: Ledger, _order: random.Random) -> None:
         for turn in count():
             (place / str(turn)).mkdir()
             script(place / str(turn), ledger, turn)
@@ -92,7 +97,7 @@ class SixFiles:
         verdict = Verdict()
         for turn in {step.facts[0] for step in steps}:
             own = [step for step in steps if step.facts[0] == turn]
-            told = judge_script(own, found.below(str(turn)))
+            told = judge_script(own, found.below(str(turn)), all_of_it=rules.every_step_is_durable)
             verdict.wrong += [f"{turn}/{name} is {what}" for name, what in told.items() if what]
             verdict.counts["synced files"] += len(told)
         return verdict

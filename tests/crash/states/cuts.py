@@ -222,8 +222,9 @@ class _Disk:
         for group in groups:
             own = [meta.number for meta in self._meta if group in meta.groups]
             for last in [0, *own[:-1]]:
-                yield self._without(lambda g, g0=group, n=last: n if g == g0 else _ALL), (
-                    f"metadata of {group} to {last}"
+                yield (
+                    self._without(lambda g, g0=group, n=last: n if g == g0 else _ALL),
+                    (f"metadata of {group} to {last}"),
                 )
             yield self._without(lambda g, g0=group: _ALL if g == g0 else 0), f"only {group}"
         if groups:

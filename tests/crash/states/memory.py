@@ -43,6 +43,7 @@ class MemoryBacking(Backing):
         """How many calls changed the image."""
         self._reuse = reuse
         self._open: dict[int, int] = {}
+        self._writable: set[int] = set()
         self._next = 1000
         self._next_key = max(image.nodes) + 1
         self._now = 1_700_000_000_000_000_000
@@ -103,9 +104,11 @@ class MemoryBacking(Backing):
         key = self._key(folder)
         return key != self.image.root and not self.image.nodes[key].links
 
-    def _descriptor(self, key: int) -> int:
+    def _descriptor(self, key: int, *, writable: bool = False) -> int:
         self._next += 1
         self._open[self._next] = key
+        if writable:
+            self._writable.add(self._next)
         return self._next
 
     def _make(self, call: str, folder: int, name: str, kind: int, mode: int, **more: object) -> int:
@@ -171,7 +174,7 @@ class MemoryBacking(Backing):
 
     # The interface, in the order of Backing
 
-    def open_root(self, path: str) -> int:
+    def open_root(self, path: str) -> int:  # noqa: ARG002 there is one
         return self._descriptor(self.image.root)
 
     def open_directory(self, folder: int, name: str) -> int:
@@ -203,7 +206,8 @@ class MemoryBacking(Backing):
             yield name, node.kind if node.kind in (stat.S_IFDIR, stat.S_IFREG) else 0, node.number
 
     def create_file(self, folder: int, name: str, mode: int) -> int:
-        return self._descriptor(self._make("create_file", folder, name, stat.S_IFREG, mode))
+        key = self._make("create_file", folder, name, stat.S_IFREG, mode)
+        return self._descriptor(key, writable=True)
 
     def open_file(self, folder: int, name: str, *, writable: bool) -> int:
         key = self._find(folder, name)
@@ -216,11 +220,12 @@ class MemoryBacking(Backing):
             raise _error(errno.ENXIO, name)
         if kind != stat.S_IFREG:
             raise OSError(errno.EIO, "the store has something else where a file was", name)
-        return self._descriptor(key)
+        return self._descriptor(key, writable=writable)
 
     def close(self, descriptor: int) -> None:
         self._key(descriptor)
         del self._open[descriptor]
+        self._writable.discard(descriptor)
 
     def read(self, descriptor: int, length: int, offset: int) -> bytes:
         return bytes(self._content(descriptor).data[offset : offset + length])
@@ -238,6 +243,8 @@ class MemoryBacking(Backing):
 
     def write(self, descriptor: int, buffers: Sequence[Buffer], offset: int) -> None:
         key = self._key(descriptor)
+        if descriptor not in self._writable:
+            raise _error(errno.EBADF)
         data = b"".join(buffers)
         if data:
             self._change("write", ("write", key, offset, data))
@@ -245,7 +252,7 @@ class MemoryBacking(Backing):
 
     def truncate(self, descriptor: int, length: int) -> None:
         key = self._key(descriptor)
-        if self._content(descriptor).kind != stat.S_IFREG or length < 0:
+        if descriptor not in self._writable or length < 0:
             raise _error(errno.EINVAL)
         self._change("truncate", ("length", key, length))
         self._touch(key, *_NOTE_TIMES)
@@ -264,7 +271,7 @@ class MemoryBacking(Backing):
         self._key(descriptor)
         self.recorder.synced_all()
 
-    def reserve(self, descriptor: int, length: int) -> None:
+    def reserve(self, descriptor: int, length: int) -> None:  # noqa: ARG002 no room is counted
         """fallocate beyond the end: nothing that a program sees."""
         self._key(descriptor)
 
@@ -273,7 +280,8 @@ class MemoryBacking(Backing):
         self._touch(self._key(descriptor), *_NOTE_TIMES)
 
     def duplicate(self, descriptor: int) -> int:
-        return self._descriptor(self._key(descriptor))
+        key = self._key(descriptor)
+        return self._descriptor(key, writable=descriptor in self._writable)
 
     def make_directory(self, folder: int, name: str, mode: int) -> None:
         self._make("make_directory", folder, name, stat.S_IFDIR, mode & 0o1777)
@@ -421,18 +429,16 @@ class MemoryBacking(Backing):
         return list(self.image.nodes[self._at(folder, name)].xattrs)
 
     def get_xattr(self, folder: int, name: str, attribute: str) -> bytes:
-        node = self.image.nodes[self._at(folder, name)]
+        node = self.image.nodes[self._of_attribute(folder, name, attribute)]
         if attribute not in node.xattrs or not _may_have(node):
             raise _error(errno.ENODATA)
         return node.xattrs[attribute]
 
     def set_xattr(self, folder: int, name: str, attribute: str, value: bytes, flags: int) -> None:
-        key = self._at(folder, name)
+        key = self._of_attribute(folder, name, attribute)
         node = self.image.nodes[key]
         if not _may_have(node):
             raise _error(errno.EPERM)
-        if len(attribute) > NAME_MAX:
-            raise _error(errno.ERANGE)
         if flags == os.XATTR_CREATE and attribute in node.xattrs:
             raise _error(errno.EEXIST)
         if flags == os.XATTR_REPLACE and attribute not in node.xattrs:
@@ -441,7 +447,7 @@ class MemoryBacking(Backing):
         self._touch(key, "ctime")
 
     def remove_xattr(self, folder: int, name: str, attribute: str) -> None:
-        key = self._at(folder, name)
+        key = self._of_attribute(folder, name, attribute)
         node = self.image.nodes[key]
         if not _may_have(node):
             raise _error(errno.EPERM)
@@ -449,6 +455,11 @@ class MemoryBacking(Backing):
             raise _error(errno.ENODATA)
         self._change("remove_xattr", ("xattr", key, attribute, None))
         self._touch(key, "ctime")
+
+    def _of_attribute(self, folder: int, name: str, attribute: str) -> int:
+        if len(attribute) > NAME_MAX:
+            raise _error(errno.ERANGE)
+        return self._at(folder, name)
 
     def _at(self, folder: int, name: str) -> int:
         return self._find(folder, name) if name else self._key(folder)

@@ -48,6 +48,8 @@ class Posix:
 
     def __init__(self) -> None:
         self.version: Version = {ROOT: Thing("d")}
+        self.held: frozenset[int] = frozenset()
+        """Files that the program has open."""
         self._next = 1
 
     def find(self, path: str) -> int | None:
@@ -97,7 +99,7 @@ class Posix:
         return found if found is not None and self.version[found].kind == "f" else None
 
     def _create(self, path: str) -> bool:
-        return self._make(path, Thing("f"))
+        return self._make(path, Thing("f")) and self._open(path)
 
     def _mkdir(self, path: str) -> bool:
         return self._make(path, Thing("d"))
@@ -106,13 +108,22 @@ class Posix:
         return self._make(path, Thing("l", target))
 
     def _open(self, path: str) -> bool:
-        return self._file(path) is not None
+        one = self._file(path)
+        self.held |= {one} - {None}
+        return one is not None
 
-    _close = _fsync = _open
+    def _close(self, path: str) -> bool:
+        one = self._file(path)
+        was_held = one in self.held
+        self.held -= {one}
+        return was_held
+
+    def _fsync(self, path: str) -> bool:
+        return self._file(path) is not None
 
     def _write(self, path: str, offset: int | None, data: bytes) -> bool:
         one = self._file(path)
-        if one is None:
+        if one not in self.held:
             return False
         content = self.version[one].content
         at = len(content) if offset is None else offset
@@ -262,7 +273,7 @@ class Oracle:
         yield from judged.lost()
 
     def content_since(self, one: int, done: int) -> int:
-        """The step whose version of a file or a folder's attributes is durable after a power cut."""
+        """The step whose content and attributes are durable after a power cut."""
         return max(self._content_since[done].get(one, 0), self._all_since[done])
 
     def entries_since(self, one: int, done: int) -> int:
@@ -362,7 +373,7 @@ class _Judge:
 
     def lost(self) -> Iterator[Violation]:
         """A durable object that always had a name."""
-        since = {one: 0 for one in self._oracle.versions[0]} if self._power else {}
+        since = dict.fromkeys(self._oracle.versions[0], 0) if self._power else {}
         begin = self._done if not self._power else self._oracle.all_since(self._done)
         since |= dict.fromkeys(self._oracle.versions[begin], begin)
         if self._power:

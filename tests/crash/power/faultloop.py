@@ -1,0 +1,140 @@
+"""The script with a fault at every call of the store, one at a time."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fsdriver.errors import CkfsError
+from tests.crash.power.calls import SCRIPT, Run, State, Step, after, prepare, state_of
+from tests.crash.power.faulty import errors_of
+from tests.crash.power.inprocess import FaultyDriver, InProcess
+from tests.filesystem.driver import Driver
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Call `number` of the store from the start on fails; the driver is killed then, or not."""
+
+    number: int
+    call: str
+    step: Step
+    code: int
+    killed: bool = False
+
+    def __str__(self) -> str:
+        step = " ".join(str(word)[:12] for word in self.step)
+        name = errno.errorcode[self.code]
+        return f"{self.call} ({self.number}, in `{step}`) {name}{', killed' * self.killed}"
+
+
+@dataclass
+class FaultLoop:
+    """Runs in a folder of its own, which should be in memory."""
+
+    folder: Path
+    wrong: list[str] = field(default_factory=list)
+    runs: int = 0
+
+    def __post_init__(self) -> None:
+        self._template = Driver(str(self.folder / "template"))
+        prepare(InProcess(self._template))
+        self._template.close()
+
+    def _fresh(self) -> FaultyDriver:
+        shutil.rmtree(self.folder / "run", ignore_errors=True)
+        return FaultyDriver(str(self.folder / "run"), self._template)
+
+    def every(self) -> Iterator[Fault]:
+        """Each call that the script makes of the store, with each error that it can have."""
+        driver = self._fresh()
+        run = Run(InProcess(driver))
+        of_step = []
+        before = len(driver.faulty.calls)
+        for step in SCRIPT:
+            run.take(step)
+            of_step += [step] * (len(driver.faulty.calls) - before - len(of_step))
+        calls = driver.faulty.calls[before : before + len(of_step)]
+        driver.close()
+        for number, (call, step) in enumerate(zip(calls, of_step, strict=True)):
+            for code in errors_of(call):
+                yield Fault(number, call, step, code)
+
+    def run(self, fault: Fault) -> None:
+        """One run with one fault; what is not as it should be is noted."""
+        self.runs += 1
+        driver = self._fresh()
+        driver.faulty.arm(fault.number, fault.code)
+        try:
+            self._run(driver, fault)
+        except AssertionError as error:
+            self.wrong.append(f"{fault}: {str(error).splitlines()[0]}")
+        except (OSError, CkfsError) as error:
+            self.wrong.append(f"{fault}: {type(error).__name__} {error}")
+
+    def _run(self, driver: FaultyDriver, fault: Fault) -> None:
+        run = Run(InProcess(driver))
+        for step in SCRIPT:
+            try:
+                run.take(step)
+            except (OSError, CkfsError) as error:
+                assert driver.faulty.failed, f"{step} failed by itself: {error!r}"
+                assert step == fault.step, f"told to {step}"
+                assert error.errno == fault.code, f"told as {error!r}"
+                if fault.killed:
+                    self._killed(driver, run, after(run.truth, step))
+                    return
+                same(run.truth, state_of(run.calls), "after the fault")
+                if step[0] == "close":
+                    continue  # closed all the same
+                run.take(step)
+            if step[0] == "fsync":
+                driver.faulty.counting = False
+                path = driver.backing_path(step[1])
+                driver.faulty.counting = True
+                unsafe = driver.unsafe(path)
+                assert not unsafe, f"{step} said yes to {unsafe}"
+            if fault.killed and driver.faulty.failed:
+                self._killed(driver, run, run.truth)
+                return
+        assert driver.faulty.failed, "the fault was not met"
+        same(run.truth, state_of(run.calls), "at the end")
+        driver.close()
+        unsafe = driver.unsafe()
+        assert not unsafe, f"unmounted with {unsafe}"
+        driver.open()
+        same(run.truth, state_of(InProcess(driver)), "after the next start")
+        driver.close()
+
+    def _killed(self, driver: FaultyDriver, run: Run, done: State) -> None:
+        driver.drop()
+        driver.open()
+        found = state_of(InProcess(driver))
+        if found != done:  # nobody was told that it was done, and it may be
+            same(run.truth, found, "after the kill")
+        driver.close()
+
+
+def same(truth: dict, found: dict, when: str) -> None:
+    """In one line, what differs."""
+    if truth == found:
+        return
+    told = []
+    for path in sorted({*truth, *found}):
+        if truth.get(path) != found.get(path):
+            was, now = truth.get(path, "nothing"), found.get(path, "nothing")
+            sizes = [one if isinstance(one, str) else f"{len(one)} bytes" for one in (was, now)]
+            told.append(f"{path[:20]} is {sizes[1]} and should be {sizes[0]}")
+    raise AssertionError(f"{when}: {'; '.join(told)}")
+
+
+def in_memory() -> str | None:
+    """Where a store in memory can lie."""
+    return "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108

@@ -1,0 +1,97 @@
+"""The command line: run the states of all workloads, or see one again.
+
+Ends with 1 if a promise was broken.
+"""
+
+import argparse
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+from tests.crash.states.checker import Checker, Finding
+from tests.crash.states.mounting import host_in_memory
+from tests.crash.states.sharing import run
+from tests.crash.states.workloads import Operation, alphabet
+
+
+def again(arguments: argparse.Namespace) -> int:
+    """One workload's states, or one of them, with all that happened before the stop."""
+    known = {operation.name: operation for operation in alphabet()}
+    workload: tuple[Operation, ...] = tuple(known[name] for name in arguments.workload.split("; "))
+    findings: list[Finding] = []
+    with host_in_memory() as host:
+        checker = Checker(host)
+        recorded = checker.run(workload)
+        if recorded is None:
+            print("such a workload is not possible")
+            return 2
+        if len(workload) > 1 and arguments.at is None:
+            recorded = recorded._replace(fresh=0)
+        crashes = (
+            crash
+            for crash in checker.crashes(recorded, strict=arguments.strict)
+            if arguments.at is None
+            or (crash.at, crash.how, crash.power) == (arguments.at, arguments.kept, arguments.power)
+        )
+        findings = list(checker.check(recorded, crashes))
+        for number, event in enumerate(recorded.recording.events):
+            print(f"{'>' if number == arguments.at else ' '}{number:4} {event}")
+    print(f"{checker.states} states")
+    for finding in findings:
+        print(finding)
+    return 1 if findings else 0
+
+
+def everything(arguments: argparse.Namespace) -> int:
+    """All workloads, on as many processes as asked for."""
+    began = time.monotonic()
+    shares = arguments.processes
+    with ProcessPoolExecutor(shares, mp_context=get_context("spawn")) as pool:
+        waiting = [
+            pool.submit(
+                run,
+                share,
+                shares,
+                arguments.length,
+                strict=arguments.strict,
+                every=arguments.every,
+            )
+            for share in range(shares)
+        ]
+        parts = [one.result() for one in waiting]
+    states = sum(part.states for part in parts)
+    kinds = sum((part.kinds for part in parts), Counter())
+    for kind, example in [one for part in parts for one in part.examples]:
+        print(f"\n[{kinds[kind]} times] {example}")
+    seconds = time.monotonic() - began
+    print(
+        f"\n{sum(part.workloads for part in parts)} workloads of up to {arguments.length} "
+        f"operations, {states} states mounted, "
+        f"{sum(part.duplicates for part in parts)} that were the same, {seconds:.0f} s "
+        f"({seconds * 1000 * shares / max(1, states):.2f} ms a state)"
+    )
+    for (kind, power), count in sorted(kinds.items()):
+        print(f"  {count:8} {kind}, {'power cut' if power else 'kill'}")
+    print("no promise was broken" if not kinds else f"{kinds.total()} promises were broken")
+    return 1 if kinds else 0
+
+
+def main() -> int:
+    """Parse and run."""
+    parser = argparse.ArgumentParser(prog="python -m tests.crash.states", description=__doc__)
+    parser.add_argument("--length", type=int, default=2, help="operations in a workload, up to")
+    parser.add_argument("--strict", action="store_true", help="folders keep no common order")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--every", type=int, default=1, help="run one workload of so many")
+    parser.add_argument("--workload", help="see the states of this one: names from the alphabet")
+    parser.add_argument("--at", type=int, help="of it, the state after so many events")
+    parser.add_argument("--kept", default="kill", help="and with this kept")
+    parser.add_argument("--power", action="store_true", help="a power cut, not a kill")
+    arguments = parser.parse_args()
+    return again(arguments) if arguments.workload else everything(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
