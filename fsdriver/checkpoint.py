@@ -30,12 +30,11 @@ class Host(Protocol):
         """Whether anything is noted that no commit has taken."""
         ...
 
-    def note_checkpoint(self, number: int) -> None:
-        """The epoch of the journal that is about to be over."""
-        ...
+    def begin_commit(self, checkpoint: int | None = None) -> Waiting:
+        """Everything noted so far; goes with the next one if it is never called.
 
-    def begin_commit(self) -> Waiting:
-        """Everything noted so far; goes with the next one if it is never called."""
+        `checkpoint`: the epoch of the journal that is about to be over.
+        """
         ...
 
 
@@ -75,8 +74,7 @@ class Checkpoints:
         begun = self._session.checkpoints_begun
         journal = self._journal
         epoch = journal.closing or journal.rotate()
-        self._host.note_checkpoint(epoch.number)
-        commit = self._host.begin_commit()
+        commit = self._host.begin_commit(epoch.number)
         try:
             yield from self._put_in_place(epoch)
             yield commit

@@ -223,18 +223,14 @@ class ContentDatabase:
             raise damaged(self._path, "a policy's row holds what no ckfs writes")
         return known
 
-<<<<<<< HEAD
     @property
     def pending(self) -> bool:
-        """Whether anything was noted that no commit has taken."""
-        return bool(self._pending)
+        """Whether anything was noted that no commit has written or is to write."""
+        failed = self._commit is not None and self._commit.stage is Stage.FAILED
+        return failed or bool(self._pending)
 
-    def begin_commit(self) -> Callable[[], None]:
-        """Take what is pending. What is returned writes it in one durable transaction.
-=======
     def begin_commit(self, checkpoint: int | None = None) -> Commit:
         """Take what is pending. Calling the result writes it in one durable transaction.
->>>>>>> main
 
         Call it once, on another thread, after the store was synced; or abandon it. If it raises,
         or has not run when the next one is begun, its changes go with that one, below newer ones.
