@@ -33,6 +33,7 @@ class Driver:
         self.store = os.path.join(folder, "store")
         self.state_dir = os.path.join(folder, "state")
         self.backing = backing or Backing()
+        self._closed = True
         store.create(
             self.store,
             self.state_dir,
@@ -43,7 +44,6 @@ class Driver:
         self.open()
 
     def open(self, *, read_only: bool = False, recover: bool = False) -> None:
-        self._closed = False
         document = store.load(self.store)
         self.hierarchy = Hierarchy.open(
             store.control_folder(self.store), self.state_dir, bytes.fromhex(document.store_id)
@@ -54,16 +54,22 @@ class Driver:
         self._undo = ExitStack()
         store_id = bytes.fromhex(document.store_id)
         root = self.backing.open_root(self.store)
-        started = start(
-            self.backing,
-            root,
-            self.hierarchy.lease(bytes.fromhex(document.site_id)).metadata_key,
-            self.session,
-            store_folder(self.state_dir, store_id),
-            store_id,
-            self._undo,
-            read_only=read_only,
-        )
+        try:
+            started = start(
+                self.backing,
+                root,
+                self.hierarchy.lease(bytes.fromhex(document.site_id)).metadata_key,
+                self.session,
+                store_folder(self.state_dir, store_id),
+                store_id,
+                self._undo,
+                read_only=read_only,
+            )
+        except BaseException:
+            self._undo.close()
+            self.backing.close(root)
+            self.hierarchy.close()
+            raise
         self.entries = started.entries
         self.tree = Tree(
             self.backing,
@@ -77,6 +83,12 @@ class Driver:
         )
         self.fs = Filesystem(self.tree, read_only=read_only)
         self.fs.checkpoints = started.checkpoints
+        self._closed = False
+
+    def checkpoint(self) -> None:
+        """What was changed so far is in its place, on the disk, and known to the host."""
+        assert self.fs.checkpoints is not None
+        self.fs.checkpoints.run()
 
     def close(self) -> None:
         """As an unmount does it: what is not on the disk for good has not ended."""
@@ -94,6 +106,8 @@ class Driver:
 
     def drop(self) -> None:
         """What SIGKILL leaves: nothing sealed, every descriptor closed by the system."""
+        if self._closed:
+            return
         self._closed = True
         self.tree.close()
         self._undo.close()
