@@ -5,6 +5,7 @@ Sizes are those of plaintext, computed from lengths alone: a listing reads no he
 
 import os
 import stat
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from fsdriver.errors import SizeMismatch
@@ -33,8 +34,16 @@ class Attributes(NamedTuple):
 class AttributeView:
     """Of one mount, which may show everything as belonging to one user or group."""
 
-    def __init__(self, geometry: Geometry, uid: int | None, gid: int | None) -> None:
+    def __init__(
+        self,
+        geometry: Geometry,
+        lengths: Mapping[tuple[int, int], int],
+        uid: int | None,
+        gid: int | None,
+    ) -> None:
+        """`lengths`: of backing files as the journal has them, by (device, inode)."""
         self._geometry = geometry
+        self._lengths = lengths
         self._uid = uid
         self._gid = gid
 
@@ -47,6 +56,8 @@ class AttributeView:
         elif inode.open is not None:
             size = inode.open.size
         elif inode.kind == stat.S_IFREG:
+            if self._lengths:
+                size = self._lengths.get((status.st_dev, status.st_ino), size)
             size = self._plaintext_size(size)
         elif inode.kind == stat.S_IFLNK:
             size = max(0, size * 3 // 4 - SYMLINK_OVERHEAD)

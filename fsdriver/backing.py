@@ -28,6 +28,19 @@ _libc.renameat2.argtypes = (
     ctypes.c_uint,
 )
 
+_libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+_KEEP_SIZE: Final = 1
+_PUNCH_HOLE: Final = 2
+
+
+class _TimeSpec(ctypes.Structure):
+    _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
+
+
+_NOW: Final = (1 << 30) - 1
+_OMIT: Final = (1 << 30) - 2
+_MODIFIED_NOW = (_TimeSpec * 2)(_TimeSpec(0, _OMIT), _TimeSpec(0, _NOW))
+
 Buffer = bytes | bytearray | memoryview
 
 
@@ -66,6 +79,19 @@ class Backing:
                     yield entry.name, stat.S_IFREG
                 else:
                     yield entry.name, 0
+
+    def inodes(self, folder: int) -> Iterator[tuple[str, int, int]]:
+        """(backing name, file type as in `entries`, inode number), without a stat for each."""
+        with os.scandir(folder) as listing:
+            for entry in listing:
+                kind = (
+                    stat.S_IFDIR
+                    if entry.is_dir(follow_symlinks=False)
+                    else stat.S_IFREG
+                    if entry.is_file(follow_symlinks=False)
+                    else 0
+                )
+                yield entry.name, kind, entry.inode()
 
     def create_file(self, folder: int, name: str, mode: int) -> int:
         """A new file, open for reading and writing; EEXIST when the name is taken."""
@@ -151,6 +177,28 @@ class Backing:
         """fdatasync: content and length, not times."""
         os.fdatasync(descriptor)
 
+    def sync_filesystem(self, descriptor: int) -> None:
+        """syncfs: everything that was written to the filesystem that holds the store."""
+        _checked(_libc.syncfs(descriptor))
+
+    def reserve(self, descriptor: int, offset: int, length: int) -> None:
+        """Have room for bytes that are to be written, without making the file longer.
+
+        Raises ENOSPC or EDQUOT; where the system cannot promise room, nothing happens.
+        """
+        if _libc.fallocate(descriptor, _KEEP_SIZE, offset, length):
+            code = ctypes.get_errno()
+            if code in (errno.ENOSPC, errno.EDQUOT):
+                raise OSError(code, os.strerror(code))
+
+    def clear(self, descriptor: int, offset: int, length: int) -> None:
+        """Make bytes zeros, as a hole where the system can."""
+        if _libc.fallocate(descriptor, _KEEP_SIZE | _PUNCH_HOLE, offset, length):
+            while length > 0:
+                step = min(length, 1 << 20)
+                self.write(descriptor, [bytes(step)], offset)
+                offset, length = offset + step, length - step
+
     def duplicate(self, descriptor: int) -> int:
         """For a thread that must not see the descriptor closed under it."""
         return os.dup(descriptor)
@@ -190,8 +238,7 @@ class Backing:
         if not flags:
             os.rename(name, new_name, src_dir_fd=folder, dst_dir_fd=new_folder)
         elif _libc.renameat2(folder, os.fsencode(name), new_folder, os.fsencode(new_name), flags):
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code), name)
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), name)
 
     def change_mode(self, folder: int, name: str, mode: int) -> None:
         """Permission bits of a file, folder or node; EOPNOTSUPP for a symlink.
@@ -224,6 +271,10 @@ class Backing:
         """futimens."""
         os.utime(descriptor, ns=(atime_ns, mtime_ns))
 
+    def touch(self, descriptor: int) -> None:
+        """Modified now, without a write."""
+        _checked(_libc.futimens(descriptor, _MODIFIED_NOW))
+
     def xattr_names(self, folder: int, name: str) -> list[str]:
         """Attributes of an entry itself, or without a name of the open file or folder."""
         return os.listxattr(_at(folder, name), follow_symlinks=not name)
@@ -239,6 +290,12 @@ class Backing:
     def remove_xattr(self, folder: int, name: str, attribute: str) -> None:
         """ENODATA when there is none."""
         os.removexattr(_at(folder, name), attribute, follow_symlinks=not name)
+
+
+def _checked(result: int) -> None:
+    if result:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
 
 
 def _at(folder: int, name: str) -> str | int:

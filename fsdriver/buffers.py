@@ -4,12 +4,19 @@
 class Buffers:
     """The buffers that all files of a mount share; they grow to the largest request."""
 
-    __slots__ = ("_plaintext", "_records", "_single")
+    __slots__ = ("_journal", "_plaintext", "_records", "_single")
 
     def __init__(self) -> None:
         self._records = memoryview(bytearray(1 << 16))
         self._plaintext = memoryview(bytearray(1 << 16))
         self._single = memoryview(bytearray(1 << 16))
+        self._journal = memoryview(bytearray(1 << 16))
+
+    def journal(self, length: int) -> memoryview:
+        """Room for a transaction."""
+        if len(self._journal) < length:
+            self._journal = memoryview(bytearray(length))
+        return self._journal[:length]
 
     def records(self, length: int) -> memoryview:
         """Room for ciphertext."""

@@ -223,6 +223,12 @@ class ContentDatabase:
             raise damaged(self._path, "a policy's row holds what no ckfs writes")
         return known
 
+    @property
+    def pending(self) -> bool:
+        """Whether anything was noted that no commit has written or is to write."""
+        failed = self._commit is not None and self._commit.stage is Stage.FAILED
+        return failed or bool(self._pending)
+
     def begin_commit(self, checkpoint: int | None = None) -> Commit:
         """Take what is pending. Calling the result writes it in one durable transaction.
 

@@ -7,6 +7,7 @@
     │  ├─ NotAStore
     │  ├─ StoreTooNew
     │  ├─ StoreDamaged
+    │  ├─ StoreRolledBack
     │  ├─ StoreBusy
     │  └─ MountRefused
     └─ FileError                  one file or folder: logged once, the mount lives on
@@ -17,7 +18,9 @@
        │  ├─ SizeMismatch
        │  ├─ NameBindingMismatch
        │  ├─ NameInvalid
-       │  └─ DirectoryRecordInvalid
+       │  ├─ DirectoryRecordInvalid
+       │  ├─ JournalInvalid
+       │  └─ RolledBack            an older state, or one that this host did not make
        ├─ FormatUnsupported       EOPNOTSUPP  written by a newer ckfs
        ├─ KeyUnavailable          ENOKEY      the lease ran out and no root key answered
        └─ KeyRejected             EKEYREJECTED a wrapped key that does not open
@@ -68,6 +71,12 @@ class StoreDamaged(StoreError):
     """The store document is there but does not parse or does not authenticate."""
 
     exit_code = 12
+
+
+class StoreRolledBack(StoreError):
+    """The store as a whole is older than what this host knows of it."""
+
+    exit_code = 26
 
 
 class StoreBusy(StoreError):
@@ -124,6 +133,14 @@ class DirectoryRecordInvalid(Damaged):
     """A folder's record is missing, does not authenticate, or belongs elsewhere."""
 
 
+class JournalInvalid(Damaged):
+    """Bytes in the redo journal that are no transaction of this store."""
+
+
+class RolledBack(Damaged):
+    """Authentic, but not what this host knows to be there: put back, planted or deleted."""
+
+
 class FormatUnsupported(FileError):
     """Written by a newer format than this reader knows."""
 
@@ -140,6 +157,10 @@ class KeyRejected(FileError):
     """A wrapped key that does not open under the key it names."""
 
     errno = errno.EKEYREJECTED
+
+
+class Recovered(Exception):
+    """No refusal: what a stop left was taken as it lies there, and the log says so."""
 
 
 def refuse(code: int) -> OSError:

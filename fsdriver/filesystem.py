@@ -20,10 +20,12 @@ from fsdriver.inodes import Inode
 from fsdriver.namespace import Caller, Namespace
 from fsdriver.renaming import Renaming
 from fsdriver.reports import Reports
+from fsdriver.syncing import Waiting, begin_file, begin_folder
 from fsdriver.tree import Tree
 from fsdriver.xattrs import ExtendedAttributes
 
 if TYPE_CHECKING:
+    from fsdriver.checkpoint import Checkpoints
     from fsdriver.control import Control
     from fsdriver.folder import Site
 
@@ -44,6 +46,8 @@ class Filesystem:
         tree.report = self._reports.report
         tree.read_only = read_only
         self._read_only = read_only
+        self.checkpoints: Checkpoints | None = None
+        """Of a mount that writes."""
         self.control: Control | None = None
         """Answers for the mount itself, if there is one."""
         self._namespace = Namespace(tree)
@@ -162,6 +166,11 @@ class Filesystem:
         made = self._namespace.make_symlink(self._inode(parent), name, target, caller)
         return self._counted(*made)
 
+    def begin_link(self, number: int, parent: int, name: bytes) -> Waiting | None:
+        """What has to be on the disk before `link`: to be waited for, on any thread."""
+        self._require_writable()
+        return self._renaming.begin_link(self._inode(number), self._inode(parent), name)
+
     def link(self, number: int, parent: int, name: bytes) -> Attributes:
         """Another name; counts as one lookup."""
         self._require_writable()
@@ -177,6 +186,15 @@ class Filesystem:
         """Remove an empty folder."""
         self._require_writable()
         self._namespace.remove_directory(self._inode(parent), name)
+
+    def begin_rename(
+        self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int = 0
+    ) -> Waiting | None:
+        """What has to be on the disk before `rename`: to be waited for, on any thread."""
+        self._require_writable()
+        return self._renaming.begin_rename(
+            self._inode(parent), name, self._inode(new_parent), new_name, flags
+        )
 
     def rename(
         self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int = 0
@@ -250,26 +268,11 @@ class Filesystem:
 
     def begin_fsync(self, handle: int, *, data_only: bool) -> Callable[[], None]:
         """Seal now; the result waits for the disk and may be called on another thread."""
-        content = self._handles[handle].inode.open
+        opened = self._handles[handle]
+        content = opened.inode.open
         if content is None:
             raise refuse(errno.EBADF)
-        content.seal()
-        return self._waiting(content.file.descriptor, data_only=data_only)
-
-    def _waiting(self, descriptor: int, *, data_only: bool) -> Callable[[], None]:
-        backing = self._tree.backing
-        duplicate = backing.duplicate(descriptor)
-
-        def wait() -> None:
-            try:
-                if data_only:
-                    backing.sync_data(duplicate)
-                else:
-                    backing.sync(duplicate)
-            finally:
-                backing.close(duplicate)
-
-        return wait
+        return begin_file(self._tree, opened.inode, content, data_only=data_only)
 
     # Folders
 
@@ -325,8 +328,7 @@ class Filesystem:
 
     def begin_fsync_directory(self, handle: int) -> Callable[[], None]:
         """The result waits for the disk and may be called on another thread."""
-        folder = self._tree.folder(self._handles[handle].inode)
-        return self._waiting(folder.descriptor, data_only=False)
+        return begin_folder(self._tree, self._handles[handle].inode)
 
     # Extended attributes
 
@@ -387,7 +389,10 @@ class Filesystem:
         }
 
     def close(self) -> None:
-        """Seal every file that is still open, and give every descriptor back."""
+        """Seal every file that is still open, make all durable, and give every descriptor back.
+
+        Raises OSError or StoreError when that failed: the session has then not ended.
+        """
         for inode in self._tree.inodes.all():
             if inode.open is not None:
                 try:
@@ -395,5 +400,9 @@ class Filesystem:
                 except (OSError, CkfsError) as error:
                     self._tree.session.unsealed.add(inode.open.file.file_id)
                     self._reports.report(inode, error)
-        self._tree.close()
-        self._handles.clear()
+        try:
+            if self.checkpoints is not None:
+                self.checkpoints.run()
+        finally:
+            self._tree.close()
+            self._handles.clear()

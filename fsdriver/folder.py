@@ -171,6 +171,7 @@ class Folder:
         try:
             backing.write(descriptor, [name.sidecar], 0)
             backing.sync_data(descriptor)
+            backing.sync(self.descriptor)
         except OSError:
             backing.unlink(self.descriptor, text)
             raise
@@ -189,7 +190,7 @@ class Folder:
         listed: list[Listed] = []
         reasons: list[NameInvalid] = []
         for text, kind in backing.entries(self.descriptor):
-            if _is_own(text):
+            if is_own(text):
                 continue
             try:
                 name, _known = self.name_of(backing, text)
@@ -204,7 +205,7 @@ class Folder:
 
     def is_empty(self, backing: Backing) -> bool:
         """Whether nothing but the driver's own entries is left."""
-        return all(_is_own(text) for text, _kind in backing.entries(self.descriptor))
+        return all(is_own(text) for text, _kind in backing.entries(self.descriptor))
 
     def rebind(self, backing: Backing, bindings: tuple[bytes, ...]) -> None:
         """Seal the folder's record to these names."""
@@ -212,6 +213,8 @@ class Folder:
         descriptor = backing.open_file(self.descriptor, directory.RECORD_NAME, writable=True)
         try:
             backing.write(descriptor, [record.seal(self.site.names.directory_records)], 0)
+            # The new name must never survive a power cut that this did not.
+            backing.sync_data(descriptor)
         finally:
             backing.close(descriptor)
         self.record = record
@@ -246,6 +249,7 @@ def create_record(backing: Backing, descriptor: int, record: DirectoryRecord, si
         backing.sync_data(new)
     finally:
         backing.close(new)
+    backing.sync(descriptor)
 
 
 def temporary_name() -> str:
@@ -253,7 +257,7 @@ def temporary_name() -> str:
     return TEMPORARY + os.urandom(8).hex()
 
 
-def _is_own(text: str) -> bool:
+def is_own(text: str) -> bool:
     """Whether an entry of a backing folder is the driver's, and no name of the mount."""
     return text.startswith(RESERVED) and not text.startswith(LONG_ENTRY)
 

@@ -29,10 +29,13 @@ class Inode:
         "kind",
         "links",
         "lookups",
+        "made_in",
         "name",
         "number",
         "open",
         "parent",
+        "sync_failed",
+        "synced",
         "vetted",
     )
 
@@ -49,6 +52,12 @@ class Inode:
         """The backing name of an entry that its folder did not write."""
         self.folder: Folder | None = None
         self.open: OpenFile | None = None
+        self.made_in = -1
+        """After how many checkpoints' beginnings it was made, if in this mount."""
+        self.synced = 0
+        """The newest generation of its header that is known to be on the disk."""
+        self.sync_failed: OSError | None = None
+        """What the system says is written after a failed sync may not be: it stays failed."""
         self.vetted = False
         """Whether all that the kernel may have cached of it came of a chunk set found right."""
 

@@ -28,7 +28,9 @@ from fsdriver.keywatch import KeyWatch
 from fsdriver.mountoptions import MountOptions
 from fsdriver.refusals import UNEXPECTED, exit_code_of
 from fsdriver.sessionbook import SessionBook
+from fsdriver.sessions import Session
 from fsdriver.sites import Sites
+from fsdriver.startup import start
 from fsdriver.storelock import StoreLock
 from fsdriver.transport.pyfuse3 import Pyfuse3Transport
 from fsdriver.tree import Tree
@@ -36,6 +38,8 @@ from keyhierarchy import statedir
 from keyhierarchy.hierarchy import Hierarchy
 
 _log = structlog.get_logger("ckfs")
+
+_LOOK_SECONDS = 0.5
 
 
 @dataclass(slots=True)
@@ -86,26 +90,37 @@ class Mount:
         lock.note(request.mountpoint)
         book = SessionBook(host_folder)
         session = book.begin(read_only=options.read_only, accepts_all=options.recover)
-        if not options.read_only:
-            undo.callback(book.end, session)
         if self.hierarchy.first_sight:
             _log.warning("first sight", store=request.store, reason="this host trusts it from now")
         backing = Backing()
+        root = backing.open_root(request.store)
+        started = start(
+            backing,
+            root,
+            self.sites.lease(root_site).metadata_key,
+            session,
+            host_folder,
+            bytes.fromhex(self.document.store_id),
+            undo,
+            read_only=options.read_only,
+        )
         tree = Tree(
             backing,
-            backing.open_root(request.store),
+            root,
             self.sites,
             chunk_size=self.document.chunk_size,
             plaintext_names=self.document.names == "plaintext",
             folders_open=hardening.folders_open(),
             session=session,
+            entries=started.entries,
             owner=(options.uid, options.gid),
         )
         self.filesystem = Filesystem(tree, read_only=options.read_only)
         self.filesystem.control = Control(
             self.filesystem, request.store, self.status, self.site_status
         )
-        undo.callback(self.filesystem.close)
+        self.filesystem.checkpoints = started.checkpoints
+        undo.callback(self._end, book, session)
         self.transport = Pyfuse3Transport(
             self.filesystem,
             entry_timeout=options.entry_timeout,
@@ -124,6 +139,16 @@ class Mount:
             ) from None
         undo.callback(self.transport.close)
 
+    def _end(self, book: SessionBook, session: Session) -> None:
+        """Only what is on the disk for good has ended well."""
+        try:
+            self.filesystem.close()
+        except (OSError, CkfsError) as error:
+            _log.error("not all is on the disk", reason=str(error))
+            return
+        if not self.request.options.read_only:
+            book.end(session)
+
     def run(self, ready: Callable[[], None]) -> None:
         """Serve until unmounted or told to end; `ready` is called when requests are answered."""
         with self._undo:
@@ -137,9 +162,23 @@ class Mount:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_signals)
             nursery.start_soon(self._watch.run)
+            nursery.start_soon(self._keep_checkpoints)
             ready()
             await self.transport.serve()
             nursery.cancel_scope.cancel()
+
+    async def _keep_checkpoints(self) -> None:
+        """Every few seconds what was changed becomes durable, whether a program asks or not."""
+        checkpoints = self.filesystem.checkpoints
+        while checkpoints is not None:
+            await trio.sleep(_LOOK_SECONDS)
+            if checkpoints.due:
+                # An unmount waits for the step that is under way, and then makes one of its own.
+                try:
+                    for wait in checkpoints.steps():
+                        await trio.to_thread.run_sync(wait)
+                except (OSError, CkfsError) as error:
+                    _log.error("checkpoint failed", reason=str(error))
 
     async def _watch_signals(self) -> None:
         wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from fsdriver.errors import Damaged, refuse
+from fsdriver.errors import RolledBack, refuse
 from fsdriver.folder import (
     TEMPORARY,
     BackingName,
@@ -22,10 +22,12 @@ from fsdriver.folder import (
     temporary_name,
 )
 from fsdriver.format.directory import DirectoryRecord
+from fsdriver.format.names import target_id
 from fsdriver.inodes import Inode
+from fsdriver.opener import Place
 from fsdriver.openfile import OpenFile
 from fsdriver.sealedfile import SealedFile
-from fsdriver.tree import Place, Tree
+from fsdriver.tree import Tree
 
 SYMLINK_TEXT_MAX: Final = 4095
 
@@ -69,7 +71,9 @@ class Namespace:
                 backing.close(descriptor)
                 backing.unlink(folder.descriptor, known.text)
                 raise
+        self._tree.made(parent, known.text, file.file_id)
         inode = self._tree.inodes.enter(status, parent, name)
+        inode.made_in = self._tree.session.checkpoints_begun
         inode.open = OpenFile(file, self._tree.buffers, vetted=True)
         return inode, status
 
@@ -94,8 +98,9 @@ class Namespace:
     ) -> tuple[Inode, os.stat_result]:
         """A FIFO, socket or device node."""
 
-        def make(folder: Folder, known: BackingName) -> None:
+        def make(folder: Folder, known: BackingName) -> bytes:
             self._backing.make_node(folder.descriptor, known.text, mode, device)
+            return b""
 
         return self._make(parent, name, caller, make)
 
@@ -104,11 +109,12 @@ class Namespace:
     ) -> tuple[Inode, os.stat_result]:
         """ENAMETOOLONG for a target whose ciphertext no symlink can hold (over 3,021 bytes)."""
 
-        def make(folder: Folder, known: BackingName) -> None:
+        def make(folder: Folder, known: BackingName) -> bytes:
             text = folder.site.names.encrypt_target(target, (known.binding,))
             if len(text) > SYMLINK_TEXT_MAX:
                 raise refuse(errno.ENAMETOOLONG)
             self._backing.make_symlink(folder.descriptor, known.text, text)
+            return target_id(text)
 
         return self._make(parent, name, caller, make)
 
@@ -117,12 +123,13 @@ class Namespace:
         parent: Inode,
         name: bytes,
         caller: Caller,
-        make: Callable[[Folder, BackingName], None],
+        make: Callable[[Folder, BackingName], bytes],
     ) -> tuple[Inode, os.stat_result]:
         folder, backing = self._tree.folder(parent), self._backing
         known = folder.backing_name(name)
         with folder.announced(backing, known):
-            make(folder, known)
+            object_id = make(folder, known)
+        self._tree.made(parent, known.text, object_id)
         status = backing.stat(folder.descriptor, known.text)
         owner = self._owner_of_new(folder, caller)
         if owner is not None:
@@ -165,6 +172,8 @@ class Namespace:
                 backing.change_open_mode(descriptor, wanted)
             with folder.announced(backing, known):
                 backing.rename(folder.descriptor, temporary, folder.descriptor, known.text)
+            self._tree.expectations.made_folder(record)
+            self._tree.made(parent, known.text, directory_id)
             status = backing.stat_open(descriptor)
         except BaseException:
             self._sweep(folder, temporary)
@@ -176,38 +185,27 @@ class Namespace:
     # Removing
 
     def unlink(self, parent: Inode, name: bytes) -> None:
-        """Remove a name; a file that is open lives on without one."""
-        place, status, _foreign = self._tree.find(parent, name)
+        """Remove a name; a file that is open lives on without one.
+
+        The other links of a file stay bound to this one, too: a header without it might reach the
+        disk before the removal does, and the name would then be refused.
+        """
+        try:
+            place, status, _foreign = self._tree.find(parent, name)
+        except RolledBack:
+            self._accept_loss(parent, name)
+            return
         if kind_of(status) == stat.S_IFDIR:
             raise refuse(errno.EISDIR)
         inode = self._tree.inodes.find(status)
-        if kind_of(status) == stat.S_IFREG and status.st_nlink > 1:
-            self._unbind(place, status, inode, parent, name)
         self._backing.unlink(place.folder.descriptor, place.name.text)
+        self._tree.removed(parent, place.name.text)
         place.folder.remove_sidecar(self._backing, place.name)
         self.gone(inode, status, parent, name)
 
-    def _unbind(
-        self,
-        place: Place,
-        status: os.stat_result,
-        inode: Inode | None,
-        parent: Inode,
-        name: bytes,
-    ) -> None:
-        """The other links of a file must not be mistaken for this one later."""
-        known = inode or self._tree.inodes.enter(status, parent, name)
-        try:
-            with self._tree.sealed(known, writable=True) as file:
-                if not file.state.unbound:
-                    left = [one for one in file.state.bindings if one != place.name.binding]
-                    file.rebind(left)
-        except Damaged as error:
-            # A damaged file may still be deleted.
-            self._tree.report(known, error)
-        finally:
-            if inode is None:
-                self._tree.inodes.drop_if_unused(known)
+    def _accept_loss(self, parent: Inode, name: bytes) -> None:
+        """Whoever removes what was deleted in the store has seen that it is gone."""
+        self._tree.removed(parent, self._tree.folder(parent).backing_name(name).text)
 
     def gone(self, inode: Inode | None, status: os.stat_result, parent: Inode, name: bytes) -> None:
         if inode is None:
@@ -218,7 +216,11 @@ class Namespace:
 
     def remove_directory(self, parent: Inode, name: bytes) -> None:
         """ENOTEMPTY unless only the driver's own files are left in it."""
-        place, status, foreign = self._tree.find(parent, name)
+        try:
+            place, status, foreign = self._tree.find(parent, name)
+        except RolledBack:
+            self._accept_loss(parent, name)
+            return
         if kind_of(status) != stat.S_IFDIR:
             raise refuse(errno.ENOTDIR)
         if foreign:
@@ -226,6 +228,7 @@ class Namespace:
         else:
             self.require_empty(place)
             self.take_away(place)
+            self._tree.removed(parent, place.name.text)
         self.gone(self._tree.inodes.find(status), status, parent, name)
 
     def require_empty(self, place: Place) -> None:

@@ -1,16 +1,17 @@
 """The content of one open file: read, write, truncate, seal.
 
-Concurrency. Everything here runs to its end on the thread that serves the mount; between two
-calls the backing file and `file.state` agree but for the dirty flag, which says that the header
-in the store is behind. The one thing another thread may do is sync a duplicate of the
-descriptor. What a call returns as a memoryview is valid until the next call on any file, since
-all files share one pair of buffers.
+Concurrency. Everything here runs to its end on the thread that serves the mount. The one thing
+another thread may do is sync a duplicate of the descriptor. What a call returns as a memoryview
+is valid until the next call on any file, since all files share their buffers.
 
-A write is in the backing file before it is acknowledged; only the seal waits, for a flush, an
-fsync or the last close.
+A write is in the store before it is acknowledged: new chunks in their places, and the header that
+names them waits for a flush, an fsync or the last close; what replaces a chunk in the journal
+(storing.py), with its header.
 """
 
+import errno
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -20,7 +21,7 @@ from fsdriver.format.extents import ExtentMap
 from fsdriver.format.geometry import HEADER_SIZE, RECORD_OVERHEAD
 from fsdriver.format.header import SealedState
 from fsdriver.sealedfile import SealedFile
-from fsdriver.tail import Tail
+from fsdriver.storing import Plan
 from fsdriver.vetting import ChunkVetting
 
 
@@ -96,13 +97,30 @@ class OpenFile:
 
     def _read_records(self, first: int, records: memoryview, plaintext: memoryview) -> bytes:
         file = self.file
-        geometry = file.geometry
-        got = file.backing.read_into(file.descriptor, records, geometry.record_offset(first))
-        if got < len(records):
-            raise ChunkInvalid(first + got // geometry.stride, "the backing file ends before it")
-        nonces = file.cipher.decrypt_run(first, records, geometry.stride, plaintext)
+        journaled = file.journaled
+        if journaled is not None and journaled.has_images:
+            self._fetch_each(first, records)
+        else:
+            self._fetch(first, records)
+        nonces = file.cipher.decrypt_run(first, records, file.geometry.stride, plaintext)
         self._vetting.note(first, nonces)
         return nonces
+
+    def _fetch(self, first: int, records: memoryview) -> None:
+        file = self.file
+        got = file.backing.read_into(file.descriptor, records, file.geometry.record_offset(first))
+        if got < len(records):
+            raise ChunkInvalid(
+                first + got // file.geometry.stride, "the backing file ends before it"
+            )
+
+    def _fetch_each(self, first: int, records: memoryview) -> None:
+        """Some records are newer in the journal than in their places."""
+        stride = self.file.geometry.stride
+        for index, at in enumerate(range(0, len(records), stride), first):
+            record = records[at : at + stride]
+            if self.file.read_record(index, record) < len(record):
+                raise ChunkInvalid(index, "the backing file ends before it")
 
     def _keep(self, chunk_index: int) -> bytearray:
         """The plaintext of one chunk, kept for the next partial read or write of it."""
@@ -133,36 +151,44 @@ class OpenFile:
     # Writing
 
     def write(self, offset: int, data: bytes | memoryview) -> int:
-        """Write all of `data`; the bytes are in the backing file when this returns."""
+        """Write all of `data`, or nothing: a killed driver's successor finds it in the store."""
         self._admit()
         view = memoryview(data)
         if not view:
             return 0
-        self.file.geometry.require_size(offset + len(view))
-        old_size = self.file.state.size
-        try:
-            if offset > old_size:
-                self._grow(offset)
-            if self.file.state.size == 0:
-                self._write_from_empty(view)
-            else:
-                self._write_run(offset, view)
-        except OSError:
-            with suppress(OSError):
-                self.truncate(old_size)  # zeros up to the offset were for this write alone
-            raise
+        file = self.file
+        end = offset + len(view)
+        file.geometry.require_size(end)
+        if not offset and not file.state.size and not file.journaled:
+            self._write_from_empty(view)
+        else:
+            self._changing(lambda: self._write_run(offset, view))
         return len(view)
+
+    def _changing(self, change: Callable[[], None]) -> None:
+        """A full store is made room in once, by putting the journal in its places."""
+        try:
+            change()
+        except OSError as error:
+            self._kept_index = -1
+            journal = self.file.session.writing_journal
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not journal.make_room():
+                raise
+            try:
+                change()
+            except OSError:
+                self._kept_index = -1
+                raise
 
     def _write_from_empty(self, view: memoryview) -> None:
         """Content and header in one call: a small file that is written once needs no seal."""
         file = self.file
         geometry = file.geometry
-        before = replace(file.state)
+        before = file.state
         records = self._buffers.records(geometry.ciphertext_size(len(view)) - HEADER_SIZE)
         size = geometry.chunk_size
         chunks = [view[at : at + size] for at in range(0, len(view), size)]
         nonces = file.cipher.encrypt_run(0, chunks, records)
-        file.extents = None
         file.state = SealedState(
             size=len(view),
             generation=before.generation,
@@ -174,68 +200,106 @@ class OpenFile:
         self._vetting.restart()
         try:
             file.backing.write(file.descriptor, [file.next_header(), records], 0)
-            file.note_written()
         except OSError:
             file.state = replace(before, generation=file.state.generation)
             with suppress(OSError):
-                file.backing.truncate(file.descriptor, HEADER_SIZE)
                 file.write_header()
+                file.backing.truncate(file.descriptor, HEADER_SIZE)
             raise
+        file.extents = None
+        file.note_written()
 
     def _write_run(self, offset: int, view: memoryview) -> None:
         file = self.file
-        state, geometry = file.state, file.geometry
-        chunk_size, old_size = geometry.chunk_size, state.size
+        geometry, old_size = file.geometry, file.state.size
+        chunk_size = geometry.chunk_size
         end = offset + len(view)
         new_size = max(old_size, end)
         first, end_chunk = offset // chunk_size, -(-end // chunk_size)
-        records = self._buffers.records(geometry.run_length(first, end_chunk, new_size))
-        file.mark_dirty()
-        nonces: list[bytes] = []
+        plan = self._plan(first, end_chunk, new_size)
+        if file.journaled is None and not plan.draft:
+            file.mark_dirty()
+        nonces: dict[int, bytes] = {}
         outdated = 0
-        tail = Tail(old_size // chunk_size, old_size % chunk_size)
-        index = first
-        while index < end_chunk:
-            start = index * chunk_size
-            low, high = max(0, offset - start), min(chunk_size, end - start)
-            at = (index - first) * geometry.stride
-            whole = self._whole_chunks(index, end, new_size) if low == 0 else 0
-            if tail.length and index <= tail.chunk_index:
-                # The old last chunk is taken the careful way, so that it can be restored.
-                whole = min(whole, tail.chunk_index - index)
-            if whole:
-                outdated ^= self._outdated(index, index + whole)
-                parts = [
-                    view[begin - offset : min(begin + chunk_size, end) - offset]
-                    for begin in range(start, start + whole * chunk_size, chunk_size)
-                ]
-                if index <= self._kept_index < index + whole:
-                    self._kept_index = -1
-            else:
-                whole = 1
-                kept = memoryview(self._keep(index))
-                replaced = self._kept_nonce
-                if replaced is not None:
-                    outdated ^= file.chunk_set.digest(index, replaced)
-                kept[low:high] = view[start + low - offset : start + high - offset]
-                parts = [kept[: geometry.chunk_length(index, new_size)]]
-                if index == tail.chunk_index:
-                    tail.save(kept, replaced, copy=index + 1 < end_chunk)
-            nonces.append(file.cipher.encrypt_run(index, parts, records[at:]))
-            if index == self._kept_index:
-                self._kept_nonce = nonces[-1]
-            index += whole
+        if plan.tail >= 0:
+            kept = memoryview(self._keep(plan.tail))
+            outdated ^= self._outdated(plan.tail, plan.tail + 1)
+            record = plan.records(plan.tail, plan.tail + 1)
+            nonces[plan.tail] = file.cipher.encrypt_run(plan.tail, [kept], record)
+            self._kept_nonce = nonces[plan.tail]
+        for low, high in plan.runs(first, end_chunk):
+            index = low
+            while index < high:
+                start = index * chunk_size
+                whole = min(self._whole_chunks(index, end, new_size), high - index)
+                if start < offset or whole <= 0:
+                    whole = 1
+                    kept = memoryview(self._keep(index))
+                    if self._kept_nonce is not None:
+                        outdated ^= file.chunk_set.digest(index, self._kept_nonce)
+                    at, to = max(0, offset - start), min(chunk_size, end - start)
+                    kept[at:to] = view[start + at - offset : start + to - offset]
+                    parts = [kept[: geometry.chunk_length(index, new_size)]]
+                else:
+                    outdated ^= self._outdated(index, index + whole)
+                    parts = [
+                        view[begin - offset : min(begin + chunk_size, end) - offset]
+                        for begin in range(start, start + whole * chunk_size, chunk_size)
+                    ]
+                    if index <= self._kept_index < index + whole:
+                        self._kept_index = -1
+                fresh = file.cipher.encrypt_run(index, parts, plan.records(index, index + whole))
+                nonces[index] = fresh
+                if index == self._kept_index:
+                    self._kept_nonce = fresh
+                index += whole
+        digest = outdated
+        for index, fresh in nonces.items():
+            digest ^= file.chunk_set.digest(index, fresh)
+        self._store(plan, new_size, file.state.chunk_set ^ digest)
+
+    def _plan(self, first: int, end_chunk: int, new_size: int, *, journaled: bool = False) -> Plan:
+        """Which records go to their places and which to the journal."""
+        file = self.file
+        old_size = file.state.size
+        chunk_size = file.geometry.chunk_size
+        old_chunks = file.geometry.chunk_count(old_size)
+        extents = file.extents
+        tail = -1
+        if new_size > old_size and old_size % chunk_size and first >= old_chunks:
+            # The last chunk, which is to be filled up with zeros.
+            tail = old_chunks - 1 if self._is_present(old_chunks - 1) else -1
+        if first > old_chunks and extents is None:
+            extents = ExtentMap.full(old_chunks)
+        elif extents is not None:
+            extents = extents.copy()
+        if extents is not None and first < end_chunk:
+            extents.add(first, end_chunk)
+        free = file.holes_are_free
+        present = file.extents if file.extents is not None else ExtentMap.full(old_chunks)
+        put = [(tail, tail + 1)] if tail >= 0 else []
+        direct: list[tuple[int, int]] = []
+        for low, high, there in present.segments(first, end_chunk):
+            (direct if free and not there else put).append((low, high))
+        return Plan(
+            file, self._buffers, new_size, extents, put, direct, tail, None, forced=journaled
+        )
+
+    def _store(self, plan: Plan, new_size: int, chunk_set: int) -> None:
+        """What was encrypted becomes the file: in place first, then the journal says so."""
+        file = self.file
         try:
-            file.backing.write(file.descriptor, [records], geometry.record_offset(first))
+            plan.write_direct()
+            if plan.draft is not None:
+                plan.commit(chunk_set)
         except OSError:
-            self._kept_index = -1
-            if new_size > old_size:
-                self._restore_tail(tail, old_size)
+            plan.take_back()
             raise
-        state.size = new_size
-        self._alter_set(outdated ^ file.chunk_set.digest(first, b"".join(nonces)))
-        if file.extents is not None:
-            file.extents.add(first, end_chunk)
+        if plan.draft is None:
+            file.state.size = new_size
+            file.state.chunk_set = chunk_set
+            file.extents = plan.extents
+        self._vetting.restart()
 
     def _whole_chunks(self, index: int, end: int, new_size: int) -> int:
         """How many chunks from `index` on a write that ends at `end` covers to the last byte."""
@@ -258,114 +322,69 @@ class OpenFile:
                 digest ^= file.chunk_set.digest(index, file.nonce_of(index))
         return digest
 
-    def _grow(self, new_size: int) -> None:
-        """Zeros up to `new_size`: the last chunk is filled up, chunks behind it are a hole."""
-        file = self.file
-        state, geometry = file.state, file.geometry
-        file.mark_dirty()
-        file.prepare_hole()
-        old_size = state.size
-        old_chunks = geometry.chunk_count(old_size)
-        tail = Tail(old_size // geometry.chunk_size, old_size % geometry.chunk_size)
-        try:
-            if tail.length and self._is_present(tail.chunk_index):
-                kept = memoryview(self._keep(tail.chunk_index))
-                tail.save(kept, self._kept_nonce, copy=False)
-                length = geometry.chunk_length(tail.chunk_index, new_size)
-                self._replace(tail.chunk_index, kept, length)
-                tail.nonce = self._kept_nonce
-            file.backing.truncate(file.descriptor, geometry.ciphertext_size(new_size))
-        except OSError:
-            self._kept_index = -1
-            self._restore_tail(tail, old_size)
-            raise
-        if geometry.chunk_count(new_size) > old_chunks and file.extents is None:
-            file.extents = ExtentMap.full(old_chunks)
-        state.size = new_size
-
     def truncate(self, new_size: int) -> None:
         """Cut, or extend with zeros; the mount's O_TRUNC, truncate(2) and ftruncate(2)."""
         self._admit()
         self.file.geometry.require_size(new_size)
+        if new_size == self.file.state.size:
+            return
+        grows = new_size > self.file.state.size
+        self._changing(lambda: self._extend(new_size) if grows else self._cut(new_size))
+
+    def _extend(self, new_size: int) -> None:
+        """Zeros up to `new_size`: the last chunk is filled up, chunks behind it are a hole."""
         file = self.file
-        state, geometry = file.state, file.geometry
-        if new_size == state.size:
-            return
-        if new_size > state.size:
-            self._grow(new_size)
-            return
-        file.mark_dirty()
+        geometry = file.geometry
         chunks = geometry.chunk_count(new_size)
-        old_chunks = geometry.chunk_count(state.size)
+        plan = self._plan(chunks, chunks, new_size, journaled=True)
+        digest = 0
+        if plan.tail >= 0:
+            kept = memoryview(self._keep(plan.tail))
+            length = geometry.chunk_length(plan.tail, new_size)
+            digest = self._outdated(plan.tail, plan.tail + 1)
+            record = plan.records(plan.tail, plan.tail + 1)
+            self._kept_nonce = file.cipher.encrypt_run(plan.tail, [kept[:length]], record)
+            digest ^= file.chunk_set.digest(plan.tail, self._kept_nonce)
+        self._store(plan, new_size, file.state.chunk_set ^ digest)
+
+    def _cut(self, new_size: int) -> None:
+        """The journal holds the new end until it is safe to cut the backing file."""
+        file = self.file
+        geometry, old_size = file.geometry, file.state.size
+        chunks, old_chunks = geometry.chunk_count(new_size), geometry.chunk_count(old_size)
+        shortened = (
+            new_size % geometry.chunk_size > 0
+            and geometry.chunk_length(chunks - 1, old_size)
+            > geometry.chunk_length(chunks - 1, new_size)
+            and self._is_present(chunks - 1)
+        )
+        first = chunks - 1 if shortened else chunks
+        digest = file.state.chunk_set if not chunks else 0
         if chunks:
-            outdated = self._outdated(chunks, old_chunks)
-            self._shorten(chunks - 1, new_size)
-        else:
-            outdated = state.chunk_set
-            file.backing.truncate(file.descriptor, geometry.ciphertext_size(0))
-        self._alter_set(outdated)
+            digest ^= self._outdated(first, old_chunks)
+        extents = file.extents.copy() if file.extents is not None else None
+        if extents is not None:
+            extents.remove(chunks, old_chunks)
+        plan = Plan(
+            file,
+            self._buffers,
+            new_size,
+            extents,
+            [(first, chunks)] if shortened else [],
+            [],
+            -1,
+            geometry.record_offset(first),
+        )
+        if shortened:
+            kept = memoryview(self._keep(first))
+            length = geometry.chunk_length(first, new_size)
+            kept[length:] = bytes(len(kept) - length)
+            record = plan.records(first, chunks)
+            self._kept_nonce = file.cipher.encrypt_run(first, [kept[:length]], record)
+            digest ^= file.chunk_set.digest(first, self._kept_nonce)
         if self._kept_index >= chunks:
             self._kept_index = -1
-        if file.extents is not None:
-            file.extents.remove(chunks, old_chunks)
-        state.size = new_size
-        if not chunks:
-            file.extents = None
-
-    def _shorten(self, last: int, new_size: int) -> None:
-        """Cut the backing file behind chunk `last`, and that chunk if it ends earlier now."""
-        file = self.file
-        old_size, geometry = file.state.size, file.geometry
-        length = geometry.chunk_length(last, new_size)
-        tail = Tail(last, geometry.chunk_length(last, old_size))
-        try:
-            if length < tail.length and self._is_present(last):
-                kept = memoryview(self._keep(last))
-                tail.save(kept, self._kept_nonce, copy=False)
-                self._replace(last, kept, length)
-                tail.nonce = self._kept_nonce
-            file.backing.truncate(file.descriptor, geometry.ciphertext_size(new_size))
-        except OSError:
-            self._kept_index = -1
-            self._restore_tail(tail, old_size)
-            raise
-        if self._kept_index == last and self._kept is not None:
-            self._kept[length:] = bytes(len(self._kept) - length)
-
-    def _replace(self, chunk_index: int, kept: memoryview, length: int) -> None:
-        """Write the kept chunk, which replaces its record, with this many of its bytes."""
-        file = self.file
-        record = self._buffers.records(length + RECORD_OVERHEAD)
-        nonce = file.cipher.encrypt_run(chunk_index, [kept[:length]], record)
-        file.backing.write(file.descriptor, [record], file.geometry.record_offset(chunk_index))
-        if self._kept_nonce is not None:
-            self._alter_set(file.chunk_set.digest(chunk_index, self._kept_nonce))
-        self._alter_set(file.chunk_set.digest(chunk_index, nonce))
-        self._kept_nonce = nonce
-
-    def _alter_set(self, difference: int) -> None:
-        """Chunks were replaced, added or cut off; what was read before adds up no longer."""
-        self.file.state.chunk_set ^= difference
-        self._vetting.restart()
-
-    def _restore_tail(self, tail: "Tail", old_size: int) -> None:
-        """After a write that failed while the file grew: its old length and last chunk again.
-
-        The last chunk's record had to change to grow with the file, and may now be cut.
-        """
-        file = self.file
-        with suppress(OSError):
-            file.backing.truncate(file.descriptor, file.geometry.ciphertext_size(old_size))
-            if tail.nonce is not None:
-                record = bytearray(tail.length + RECORD_OVERHEAD)
-                nonce = file.cipher.encrypt_run(
-                    tail.chunk_index, [tail.plaintext], memoryview(record)
-                )
-                file.backing.write(
-                    file.descriptor, [record], file.geometry.record_offset(tail.chunk_index)
-                )
-                self._alter_set(file.chunk_set.digest(tail.chunk_index, tail.nonce))
-                self._alter_set(file.chunk_set.digest(tail.chunk_index, nonce))
+        self._store(plan, new_size, file.state.chunk_set ^ digest)
 
     def _admit(self) -> None:
         """Every use of content asks here first whether the key may still be used."""

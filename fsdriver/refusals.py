@@ -10,6 +10,7 @@
      14  a root key does not answer           23  not mounted
      15  a root key says no                   24  the mount is in use
                                               25  a new store's folder is not empty
+                                              26  the store was put back to an older state
                                               30  not in the store's present state
 
 What `scrub`, `salvage` and `verify` found:

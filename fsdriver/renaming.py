@@ -1,21 +1,38 @@
 """What gives an existing file, symlink or folder another name: rename and link.
 
 Each is sealed to the names it lies under (FORMAT.md section 3). So a rename makes it valid under
-both names first and then renames in one step; a stop anywhere in between leaves it readable.
+both names first, durably, and then renames in one step; a stop anywhere leaves it readable. What
+waits for the disk is given out to be waited for on another thread.
 Sites are borders: nothing is renamed or linked across one (EXDEV).
 """
 
 import errno
 import os
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
 
 from fsdriver.backing import RENAME_EXCHANGE, RENAME_NOREPLACE
 from fsdriver.errors import refuse
 from fsdriver.folder import BackingName, kind_of, temporary_name
+from fsdriver.format.names import target_id
 from fsdriver.inodes import Inode
 from fsdriver.namespace import Namespace
-from fsdriver.tree import Place, Tree
+from fsdriver.opener import Place
+from fsdriver.syncing import Waiting, begin_header
+from fsdriver.tree import Tree
+
+
+class Move(NamedTuple):
+    """A rename that is allowed."""
+
+    source: Place
+    moved: Inode
+    target: Place
+    victim: Inode | None
+    replaced: os.stat_result | None
+    """Of what lies under the new name already."""
 
 
 class Renaming:
@@ -26,9 +43,11 @@ class Renaming:
         self._backing = tree.backing
         self._namespace = namespace
 
-    def link(self, inode: Inode, parent: Inode, name: bytes) -> os.stat_result:
-        """One more name for a file or symlink."""
-        folder, backing = self._tree.folder(parent), self._backing
+    # Before: valid under both names, and durably so
+
+    def begin_link(self, inode: Inode, parent: Inode, name: bytes) -> Waiting | None:
+        """What `link` has to wait for, if anything; on any thread."""
+        folder = self._tree.folder(parent)
         known = folder.backing_name(name)
         place = self._tree.place(inode)
         if folder.site.lease.site_id != place.folder.site.lease.site_id:
@@ -36,19 +55,98 @@ class Renaming:
         if inode.kind == stat.S_IFDIR or inode.foreign:
             raise refuse(errno.EPERM)
         with suppress(FileNotFoundError):
-            backing.stat(folder.descriptor, known.text)
+            self._backing.stat(folder.descriptor, known.text)
             raise refuse(errno.EEXIST)
         if inode.kind == stat.S_IFREG:
-            with self._tree.sealed(inode, writable=True) as file:
-                if not file.state.unbound:
-                    file.rebind((*file.state.bindings, known.binding))
+            return self._loosen_file(place, inode, known, all_kept=True, replaces=False)
+        return None
+
+    def begin_rename(
+        self, parent: Inode, name: bytes, new_parent: Inode, new_name: bytes, flags: int
+    ) -> Waiting | None:
+        """What `rename` has to wait for, if anything; on any thread."""
+        with self._looked_at(parent, name, new_parent, new_name, flags) as move:
+            waits = self._loosen_both(move, flags) if move is not None else []
+        if not waits:
+            return None
+
+        def wait() -> None:
+            for one in waits:
+                one()
+
+        return wait
+
+    def _loosen_both(self, move: "Move", flags: int) -> list[Waiting]:
+        sides = [(move.source, move.moved, move.target.name)]
+        if flags == RENAME_EXCHANGE and move.victim is not None:
+            sides.append((move.target, move.victim, move.source.name))
+        replaces = move.replaced is not None
+        waits = [self._loosen(*side, replaces=replaces) for side in sides]
+        return [wait for wait in waits if wait is not None]
+
+    def _loosen(
+        self, place: Place, inode: Inode, new_name: BackingName, *, replaces: bool
+    ) -> Waiting | None:
+        """Valid under the old name and under the new one."""
+        if inode.kind == stat.S_IFREG:
+            return self._loosen_file(place, inode, new_name, all_kept=False, replaces=replaces)
+        both = (place.name.binding, new_name.binding)
+        if inode.kind == stat.S_IFDIR:
+            folder = self._tree.folder(inode)
+            if not set(both) <= set(folder.record.bindings):
+                folder.rebind(self._backing, both)
+                self._tree.expectations.meet_record(folder.record)
         elif inode.kind == stat.S_IFLNK and self._tree.target(place)[1]:
+            self._retarget(inode, place, both)
+        return None
+
+    def _loosen_file(
+        self,
+        place: Place,
+        inode: Inode,
+        new_name: BackingName,
+        *,
+        all_kept: bool,
+        replaces: bool,
+    ) -> Waiting | None:
+        """A file that no power cut can take back has to say so on the disk before it has a name.
+
+        One that was made since the last checkpoint may be taken back with its name, unless it is
+        to take the place of another: then the whole of it has to be there first.
+        """
+        with self._tree.sealed(inode, writable=True) as file:
+            state = file.state
+            single = self._backing.stat_open(file.descriptor).st_nlink == 1
+            wanted = {place.name.binding, new_name.binding}
+            if not state.unbound and not wanted <= set(state.bindings):
+                kept = (place.name.binding,) if single else state.bindings
+                file.rebind((*kept, new_name.binding))
+            elif state.dirty:
+                file.seal()
+            fresh = inode.made_in == self._tree.session.checkpoints_begun and not all_kept
+            if (fresh and not replaces) or inode.synced >= file.state.generation:
+                return None
+            return begin_header(self._tree, inode, file, data_only=True)
+
+    # The names themselves
+
+    def link(self, inode: Inode, parent: Inode, name: bytes) -> os.stat_result:
+        """One more name for a file or symlink."""
+        wait = self.begin_link(inode, parent, name)
+        if wait is not None:
+            wait()
+        folder, backing = self._tree.folder(parent), self._backing
+        known = folder.backing_name(name)
+        place = self._tree.place(inode)
+        if inode.kind == stat.S_IFLNK and self._tree.target(place)[1]:
             # One that lost a link, or whose rename was interrupted, has two bindings still.
             single = backing.stat(place.folder.descriptor, place.name.text).st_nlink == 1
             more = (place.name.binding, known.binding)
             self._retarget(inode, place, more if single else ())
+        object_id = self._tree.expectations.object_of(place.folder, place.name.text)
         with folder.announced(backing, known):
             backing.link(place.folder.descriptor, place.name.text, folder.descriptor, known.text)
+        self._tree.made(parent, known.text, object_id)
         inode.add_name(parent, name)
         return backing.stat(folder.descriptor, known.text)
 
@@ -56,6 +154,44 @@ class Renaming:
         self, parent: Inode, name: bytes, new_parent: Inode, new_name: bytes, flags: int
     ) -> None:
         """rename(2) with RENAME_NOREPLACE and RENAME_EXCHANGE."""
+        with self._looked_at(parent, name, new_parent, new_name, flags) as move:
+            if move is None:
+                return
+            for wait in self._loosen_both(move, flags):
+                wait()
+            expectations = self._tree.expectations
+            source, target = move.source, move.target
+            moved_id = expectations.object_of(source.folder, source.name.text)
+            if flags == RENAME_EXCHANGE and move.victim is not None:
+                other_id = expectations.object_of(target.folder, target.name.text)
+                self._backing.rename(
+                    source.folder.descriptor,
+                    source.name.text,
+                    target.folder.descriptor,
+                    target.name.text,
+                    RENAME_EXCHANGE,
+                )
+                self._tree.made(new_parent, target.name.text, moved_id)
+                self._tree.made(parent, source.name.text, other_id)
+                self._tighten(target, move.moved)
+                self._tighten(source, move.victim)
+                _swap_names(move.moved, (parent, name), move.victim, (new_parent, new_name))
+                return
+            self._move(source, target, move.replaced)
+            self._tree.made(new_parent, target.name.text, moved_id)
+            if (source.folder, source.name.text) != (target.folder, target.name.text):
+                self._tree.removed(parent, source.name.text)
+            self._tighten(target, move.moved)
+            move.moved.remove_name(parent, name)
+            move.moved.add_name(new_parent, new_name)
+            if move.replaced is not None:
+                self._namespace.gone(move.victim, move.replaced, new_parent, new_name)
+
+    @contextmanager
+    def _looked_at(
+        self, parent: Inode, name: bytes, new_parent: Inode, new_name: bytes, flags: int
+    ) -> Iterator["Move | None"]:
+        """What is to be moved where, once it is allowed; None if there is nothing to do."""
         if flags not in (0, RENAME_NOREPLACE, RENAME_EXCHANGE):
             raise refuse(errno.EINVAL)
         tree, backing = self._tree, self._backing
@@ -71,23 +207,16 @@ class Renaming:
         moved = tree.inodes.enter(status, parent, name)
         victim = None if replaced is None else tree.inodes.enter(replaced, new_parent, new_name)
         try:
-            if flags == RENAME_EXCHANGE:
-                if replaced is None or victim is None:
-                    raise refuse(errno.ENOENT)
-                self._exchange(source, moved, target, victim)
-                _swap_names(moved, (parent, name), victim, (new_parent, new_name))
+            if flags == RENAME_EXCHANGE and replaced is None:
+                raise refuse(errno.ENOENT)
+            if flags == RENAME_NOREPLACE and replaced is not None:
+                raise refuse(errno.EEXIST)
+            if moved is victim and not flags:
+                yield None
                 return
-            if replaced is not None and victim is not None:
-                if flags == RENAME_NOREPLACE:
-                    raise refuse(errno.EEXIST)
-                if moved is victim:
-                    return
+            if replaced is not None and not flags:
                 self._check_replace(status, replaced, target)
-            self._move(source, moved, target, replaced)
-            moved.remove_name(parent, name)
-            moved.add_name(new_parent, new_name)
-            if replaced is not None:
-                self._namespace.gone(victim, replaced, new_parent, new_name)
+            yield Move(source, moved, target, victim, replaced)
         finally:
             for inode in (moved, victim):
                 if inode is not None and tree.inodes.drop_if_unused(inode) is not None:
@@ -103,11 +232,8 @@ class Renaming:
         elif kind_of(status) == stat.S_IFDIR:
             raise refuse(errno.ENOTDIR)
 
-    def _move(
-        self, source: Place, moved: Inode, target: Place, replaced: os.stat_result | None
-    ) -> None:
+    def _move(self, source: Place, target: Place, replaced: os.stat_result | None) -> None:
         backing = self._backing
-        self._loosen(source, moved, target.name)
         names = (source.folder.descriptor, source.name.text)
         new_names = (target.folder.descriptor, target.name.text)
         if replaced is not None and kind_of(replaced) == stat.S_IFDIR:
@@ -119,34 +245,6 @@ class Renaming:
                 backing.rename(*names, *new_names)
             if target.name.text != source.name.text or source.folder is not target.folder:
                 source.folder.remove_sidecar(backing, source.name)
-        self._tighten(target, moved)
-
-    def _exchange(self, source: Place, moved: Inode, target: Place, victim: Inode) -> None:
-        self._loosen(source, moved, target.name)
-        self._loosen(target, victim, source.name)
-        self._backing.rename(
-            source.folder.descriptor,
-            source.name.text,
-            target.folder.descriptor,
-            target.name.text,
-            RENAME_EXCHANGE,
-        )
-        self._tighten(target, moved)
-        self._tighten(source, victim)
-
-    def _loosen(self, place: Place, inode: Inode, new_name: BackingName) -> None:
-        """Before a rename: valid under the old name and under the new one."""
-        if inode.kind == stat.S_IFREG:
-            with self._tree.sealed(inode, writable=True) as file:
-                if not file.state.unbound:
-                    single = self._backing.stat_open(file.descriptor).st_nlink == 1
-                    kept = (place.name.binding,) if single else file.state.bindings
-                    file.rebind((*kept, new_name.binding))
-        elif inode.kind == stat.S_IFDIR:
-            folder = self._tree.folder(inode)
-            folder.rebind(self._backing, (place.name.binding, new_name.binding))
-        elif inode.kind == stat.S_IFLNK and self._tree.target(place)[1]:
-            self._retarget(inode, place, (place.name.binding, new_name.binding))
 
     def _tighten(self, place: Place, inode: Inode) -> None:
         """After a rename: a symlink is valid under the new name only.
@@ -179,6 +277,7 @@ class Renaming:
         except BaseException:
             backing.unlink(folder.descriptor, temporary)
             raise
+        self._tree.expectations.made(folder, place.name.text, target_id(text))
         if status.st_nlink == 1:
             self._tree.inodes.replace_key(inode, new_status)
         else:

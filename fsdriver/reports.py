@@ -5,9 +5,8 @@ from typing import Final
 
 import structlog
 
-from fsdriver.errors import ChunkInvalid, CkfsError, FileError
+from fsdriver.errors import ChunkInvalid, CkfsError, FileError, Recovered
 from fsdriver.inodes import Inode
-from fsdriver.tree import Recovered
 from keyhierarchy import errors as keys
 
 _KEY_ERRNO: Final = (

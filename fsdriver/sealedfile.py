@@ -1,34 +1,38 @@
-"""One backing file and its header: create, open, seal, recover; its bindings and extent map.
+"""One backing file and its header: create, open, seal; its bindings and extent map.
 
 Says nothing of reading or writing content; openfile.py does. One instance stands for one inode,
 whatever the number of its links and handles.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from hmac import compare_digest
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from fsdriver import extentpages
 from fsdriver.backing import Backing
 from fsdriver.errors import (
-    ChunkInvalid,
     HeaderInvalid,
     KeyRejected,
     NameBindingMismatch,
+    RolledBack,
     SizeMismatch,
 )
 from fsdriver.format import filekeys, header
 from fsdriver.format.chunk import ChunkCipher, ChunkSet
-from fsdriver.format.extents import ExtentMap
 from fsdriver.format.filekeys import FileKeys
 from fsdriver.format.geometry import HEADER_SIZE, NONCE_SIZE, Geometry
-from fsdriver.format.header import ClearHeader, SealedState
+from fsdriver.format.header import ClearHeader, SealedState, file_id_of
+from fsdriver.format.journal import Draft, size_of
+from fsdriver.journal import JournaledFile
 from fsdriver.sessions import Session
+
+if TYPE_CHECKING:
+    from fsdriver.format.extents import ExtentMap
 
 
 class Lease(Protocol):
@@ -67,8 +71,8 @@ class SealedFile:
     __slots__ = (
         "_clear",
         "_header_cipher",
+        "_journaled",
         "_keys",
-        "_sealed_chunks",
         "backing",
         "chunk_set",
         "cipher",
@@ -78,6 +82,8 @@ class SealedFile:
         "geometry",
         "lease",
         "locked",
+        "paged",
+        "provisional",
         "session",
         "state",
         "writable",
@@ -104,8 +110,11 @@ class SealedFile:
         self.state = SealedState()
         self.extents: ExtentMap | None = None
         """Chunks present in a sparse file; None for a dense one."""
-        self._sealed_chunks = 0
-        """How many chunks the header in the store says that there are."""
+        self.provisional = False
+        """Whether a stopped driver may have left it out of step: to be recovered before use."""
+        self.paged = False
+        """Whether its map lay in pages at some time since it was opened."""
+        self._journaled: JournaledFile | None = None
         self._clear = clear.pack()
         self.locked = False
         """Whether the keys were dropped because the lease ended."""
@@ -168,6 +177,7 @@ class SealedFile:
         sealed = cls(backing, descriptor, clear, keys, lease, session, writable=True)
         sealed.state.bindings = bindings
         backing.write(descriptor, [sealed.next_header()], 0)
+        sealed.note_written()
         return sealed
 
     @classmethod
@@ -176,9 +186,14 @@ class SealedFile:
     ) -> "SealedFile":
         """Read and verify the header; raises a Damaged error, KeyRejected, or FormatUnsupported.
 
-        A file that a driver left behind when it stopped has `state.dirty` set: call `recover`.
+        A file that a driver left behind when it stopped is `provisional`: call recovery.recover.
         """
         raw = backing.read(descriptor, HEADER_SIZE, 0)
+        journaled = session.journal.files.get(file_id_of(raw)) if session.journal else None
+        if journaled is not None:
+            raw, length = journaled.header, journaled.length
+        else:
+            length = backing.stat_open(descriptor).st_size
         clear = ClearHeader.parse(raw)
         if clear.site_id != lease.site_id:
             raise KeyRejected(
@@ -188,25 +203,52 @@ class SealedFile:
         keys = _open_keys(clear, lease)
         sealed = cls(backing, descriptor, clear, keys, lease, session, writable=writable)
         sealed.state = state = header.unseal(raw, sealed._header_cipher)
-        length = backing.stat_open(descriptor).st_size
-        expected = sealed.geometry.ciphertext_size(state.size)
-        sealed._sealed_chunks = sealed.geometry.chunk_count(state.size)
-        if not state.dirty and length == expected:
-            extentpages.load(sealed)
-        elif session.may_recover(state.session, clear.file_id):
-            state.dirty = True
+        sealed._journaled = journaled
+        sealed.paged = bool(state.extent_pages)
+        sealed._judge(length)
+        return sealed
+
+    @property
+    def length(self) -> int:
+        """Of the backing file, once its transactions are in place."""
+        journaled = self.journaled
+        if journaled is not None:
+            return journaled.length
+        return self.backing.stat_open(self.descriptor).st_size
+
+    def _judge(self, length: int) -> None:
+        """Is this what was sealed last, what a stop left behind, or somebody's doing?"""
+        state, session = self.state, self.session
+        known = session.generations.generation(self.file_id)
+        if state.generation < known:
+            raise RolledBack(
+                f"the header is of generation {state.generation}, this host knows {known}: an "
+                "older file was put back in the store; restore the newest from a backup, or "
+                "accept what is there with `ckfs contentdb rebuild`"
+            )
+        expected = self.geometry.ciphertext_size(state.size)
+        if session.may_recover(state.session, self.file_id) and (
+            state.dirty or state.generation > session.generations.committed_generation(self.file_id)
+        ):
+            self.provisional = True
         elif state.dirty:
             raise HeaderInvalid(
                 "the file was left unsealed by a driver that this host does not know to have "
                 "stopped: an old header was put back in the store, or the store was last written "
                 "on another host; mount it there, or accept such files with -o recover"
             )
+        elif length == expected or (length > expected and session.follows_a_stop):
+            # What is behind the end was never sealed: a write that a stop cut short.
+            extentpages.load(self)
+            if length > expected and self.writable:
+                self.backing.truncate(self.descriptor, expected)
+            if state.generation > known:
+                session.generations.note_generation(self.file_id, state.generation)
         else:
             raise SizeMismatch(
                 f"the backing file has {length} bytes and was sealed with {expected}: it was "
                 f"{'cut' if length < expected else 'extended'} in the store"
             )
-        return sealed
 
     def check_binding(self, binding: bytes) -> None:
         """Raises NameBindingMismatch unless the file was sealed under this name."""
@@ -220,14 +262,47 @@ class SealedFile:
         """Seal the file to these names; to none in particular when there are too many."""
         unique = tuple(dict.fromkeys(bindings))
         unbound = len(unique) > header.BINDINGS
+        if self.state.dirty:
+            # Its size is new and its extents are those of before: only a seal has both right.
+            self.seal()
         self.state.bindings = () if unbound else unique
         self.state.unbound = unbound
-        if self.state.dirty:
-            # Its size is new and its extents are those of before, so that a header of both would
-            # name holes as chunks, and recover would take them for damage.
-            self.seal()
-        else:
-            self.write_header()
+        self.write_header()
+
+    # What the journal has to be asked for
+
+    @property
+    def journaled(self) -> JournaledFile | None:
+        """Its transactions that are not in place for good; None: the header may be written."""
+        journaled = self._journaled
+        if journaled is not None and not journaled.live:
+            self._journaled = journaled = None
+        return journaled
+
+    @property
+    def holes_are_free(self) -> bool:
+        """Whether a chunk that is not present may be written in place.
+
+        Not after a cut, while a header that the disk may have still names what was there, or a
+        replay would cut it off; and not where a hole may hold a page of the map.
+        """
+        journaled = self.journaled
+        return not self.paged and (journaled is None or not journaled.was_cut)
+
+    def put(self, draft: Draft, state: SealedState, cut: int | None = None) -> None:
+        """Make `state` true through the journal, with the records of `draft`, all or nothing."""
+        journal = self.session.writing_journal
+        state.generation = self.state.generation + 1
+        state.session = self.session.id
+        state.dirty = False
+        sealed = header.seal(self._clear, state, self._header_cipher)
+        length = self.geometry.ciphertext_size(state.size)
+        self._journaled = journal.append(draft, self.file_id, self.descriptor, sealed, length, cut)
+        self.state = state
+        self.paged |= bool(state.extent_pages)
+        self.note_written()
+
+    # Headers
 
     def next_header(self) -> bytes:
         """The header of the present state, one generation on."""
@@ -236,7 +311,11 @@ class SealedFile:
         return header.seal(self._clear, self.state, self._header_cipher)
 
     def write_header(self) -> None:
-        """Write the present state; the file's times stay as they were."""
+        """Make the present state the sealed one; the file's times stay as they were."""
+        if self.journaled is not None:
+            draft = Draft(memoryview(bytearray(size_of(()))), ())
+            self.put(draft, replace(self.state))
+            return
         status = self.backing.stat_open(self.descriptor)
         self.backing.write(self.descriptor, [self.next_header()], 0)
         self.note_written()
@@ -244,21 +323,11 @@ class SealedFile:
             self.backing.change_open_times(self.descriptor, status.st_atime_ns, status.st_mtime_ns)
 
     def note_written(self) -> None:
-        """The header of the present state is in the store."""
-        self._sealed_chunks = self.geometry.chunk_count(self.state.size)
-
-    def prepare_hole(self) -> None:
-        """Before chunks that the header in the store names become a hole: seal that they went.
-
-        So what an unsealed header names is there, and what is not was taken away by somebody.
-        """
-        if self._sealed_chunks > self.geometry.chunk_count(self.state.size):
-            self.mark_dirty()
-            self.seal()
-            self.mark_dirty()
+        """The header of the present state is in the store, or in its journal."""
+        self.session.generations.note_generation(self.file_id, self.state.generation)
 
     def mark_dirty(self) -> None:
-        """Before content changes in place: from here on a crash leads to `recover`."""
+        """Before records are written in place that no header names yet: see recovery.py."""
         if not self.state.dirty:
             self.state.content_digest = None
             self._write_header_as(dirty=True)
@@ -266,8 +335,17 @@ class SealedFile:
     def seal(self) -> None:
         """Make size, chunk set and extents authentic again after writes."""
         if self.state.dirty:
-            extentpages.store(self)
-            self._write_header_as(dirty=False)
+            state = replace(self.state)
+            extents, extras = extentpages.fit(self, state, self.extents)
+            if extras:
+                lengths = extentpages.images(self, state, extras)
+                draft = Draft(memoryview(bytearray(size_of(lengths))), lengths)
+                extentpages.encrypt(self, state, extras, draft, 0)
+                self.put(draft, state)
+            else:
+                self.state = state
+                self._write_header_as(dirty=False)
+            self.extents = extents
 
     def _write_header_as(self, *, dirty: bool) -> None:
         """Only what the store took is true: after a failure the next call tries again."""
@@ -278,72 +356,20 @@ class SealedFile:
             self.state.dirty = not dirty
             raise
 
-    def recover(self) -> int:
-        """After a driver stopped in the middle of writes: take what lies there as the content.
-
-        Chunks still authenticate one by one when they are read; which ones are present, and the
-        size, are taken on trust once. Returns the recovered size and leaves the state sealed if
-        the file is writable.
-        """
-        geometry, backing, descriptor = self.geometry, self.backing, self.descriptor
-        length = backing.stat_open(descriptor).st_size
-        try:
-            size = geometry.plaintext_size(length)
-        except SizeMismatch:
-            # The last record was cut inside its overhead, so nobody was told that it is there.
-            size = (length - HEADER_SIZE) // geometry.stride * geometry.chunk_size
-        self.prepare_content()
-        nonces = {
-            index: nonce
-            for index in self._written(geometry.chunk_count(size))
-            if (nonce := self.nonce_of(index)) != bytes(NONCE_SIZE)
-        }
-        sparse = self.state.extents is not None or bool(self.state.extent_pages)
-        if sparse or len(nonces) < geometry.chunk_count(size):
-            # A hole may hold a page of a map, also one that was sealed before the last.
-            for index in list(nonces):
-                if extentpages.is_page(self, index):
-                    del nonces[index]
-        # A chunk that the header names is there, or is damage; it is never a hole (see
-        # prepare_hole). At the end of the file it may have been cut off on purpose.
-        for first, end in self._named().runs():
-            for index in range(first, min(end, geometry.chunk_count(size))):
-                nonces.setdefault(index, bytes(NONCE_SIZE))
-        self.extents = ExtentMap()
-        digest = 0
-        for index, nonce in sorted(nonces.items()):
-            self.extents.add(index, index + 1)
-            digest ^= self.chunk_set.digest(index, nonce)
-        self.state = replace(self.state, size=size, chunk_set=digest)
-        if self.writable:
-            if length != geometry.ciphertext_size(size):
-                backing.truncate(descriptor, geometry.ciphertext_size(size))
-            self.seal()
-        elif self.extents.is_dense(geometry.chunk_count(size)):
-            self.extents = None
-        return size
-
-    def _named(self) -> ExtentMap:
-        """The chunks that the header in the store says are there."""
-        try:
-            extentpages.load(self)
-        except (HeaderInvalid, ChunkInvalid):
-            return ExtentMap()  # its pages lay in holes that have been written since
-        return self.extents or ExtentMap.full(self._sealed_chunks)
-
-    def _written(self, chunks: int) -> Iterator[int]:
-        """Chunk indexes below `chunks` that the store's filesystem does not hold as a hole."""
-        geometry = self.geometry
-        following = 0
-        for start, end in self.backing.data_runs(self.descriptor, HEADER_SIZE):
-            first = max(following, (start - HEADER_SIZE) // geometry.stride)
-            following = max(first, min(chunks, -(-(end - HEADER_SIZE) // geometry.stride)))
-            yield from range(first, following)
+    def read_record(self, chunk_index: int, record: memoryview) -> int:
+        """The newest bytes of one record, from the journal or from its place."""
+        offset = self.geometry.record_offset(chunk_index)
+        journaled = self.journaled
+        found = journaled.image(offset) if journaled is not None else None
+        if found is not None and self.session.journal is not None:
+            return self.session.journal.read(*found, record)
+        return self.backing.read_into(self.descriptor, record, offset)
 
     def nonce_of(self, chunk_index: int) -> bytes:
         """The nonce of a record as it lies in the store, not verified."""
-        offset = self.geometry.record_offset(chunk_index)
-        return self.backing.read(self.descriptor, NONCE_SIZE, offset)
+        nonce = bytearray(NONCE_SIZE)
+        self.read_record(chunk_index, memoryview(nonce))
+        return bytes(nonce)
 
 
 def _open_keys(clear: ClearHeader, lease: Lease) -> FileKeys:

@@ -38,6 +38,7 @@ class SessionBook:
         known = self._load()
         unended = {bytes.fromhex(one) for one in (*known.unended, known.running) if one}
         session = Session(frozenset(unended), accepts_all=accepts_all)
+        session.follows_one = bool(known.running)
         if not read_only:
             self._store(session.id, unended)
         return session

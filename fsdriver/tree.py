@@ -10,7 +10,6 @@ import stat
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
 from fsdriver.attributes import AttributeView
 from fsdriver.backing import Backing
@@ -21,30 +20,27 @@ from fsdriver.errors import (
     NameBindingMismatch,
     refuse,
 )
+from fsdriver.expectations import Entries, Expectations
 from fsdriver.folder import (
     FOREIGN_SUFFIX,
     BackingName,
     Folder,
     Site,
     foreign_name,
+    is_own,
     kind_of,
     read_record,
 )
 from fsdriver.format import directory
 from fsdriver.format.geometry import Geometry
+from fsdriver.format.names import target_id
 from fsdriver.inodes import ROOT, Inode, InodeTable
+from fsdriver.opener import Opener, Place
 from fsdriver.openfile import OpenFile
 from fsdriver.sealedfile import SealedFile
 from fsdriver.sessions import Session
 
 _FOREIGN = BackingName("", bytes(16))
-
-
-class Place(NamedTuple):
-    """Where an inode lies: an open folder and a backing name in it."""
-
-    folder: Folder
-    name: BackingName
 
 
 class Tree:
@@ -60,6 +56,7 @@ class Tree:
         plaintext_names: bool,
         folders_open: int = 256,
         session: Session | None = None,
+        entries: Entries | None = None,
         owner: tuple[int | None, int | None] = (None, None),
         report: Callable[[Inode, Exception], None] = lambda _inode, _error: None,
     ) -> None:
@@ -72,11 +69,26 @@ class Tree:
         self._plaintext_names = plaintext_names
         self._folders_open = folders_open
         self.session = session or Session()
-        self.attributes = AttributeView(self.geometry, *owner).of
+        self.expectations = Expectations(entries, self.session)
+        lengths = self.session.journal.lengths if self.session.journal else {}
+        self.attributes = AttributeView(self.geometry, lengths, *owner).of
+        self._opener = Opener(
+            backing,
+            self.session,
+            self.expectations,
+            self.geometry,
+            self._say,
+        )
+        self.changed_in: dict[Inode, int] = {}
+        """Folders whose names were changed, and after which checkpoint's beginning."""
         self._recent: OrderedDict[Inode, None] = OrderedDict()
         self.inodes = InodeTable(backing.stat_open(root_descriptor))
         root = self.inodes.root
         root.folder = self._verify(root_descriptor, None, directory.ROOT_BINDING)
+        self._reconcile(root, root.folder)
+
+    def _say(self, inode: Inode, error: Exception) -> None:
+        self.report(inode, error)  # whoever listens by then
 
     # Folders
 
@@ -97,6 +109,12 @@ class Tree:
         descriptor = self.backing.open_directory(place.folder.descriptor, place.name.text)
         try:
             verified = self._verify(descriptor, place.folder, place.name.binding)
+            self.expectations.meet(
+                place.folder,
+                place.name.text,
+                verified.record.directory_id,
+                provisional=self.expectations.in_the_works(verified.record),
+            )
         except BaseException:
             self.backing.close(descriptor)
             raise
@@ -112,7 +130,16 @@ class Tree:
         if len(self._recent) > self._folders_open:
             oldest, _ = self._recent.popitem(last=False)
             self._shut(oldest)
+        self._reconcile(inode, folder)
         return folder
+
+    def _reconcile(self, inode: Inode, folder: Folder) -> None:
+        def present() -> list[tuple[str, int]]:
+            listed = self.backing.entries(folder.descriptor)
+            return [entry for entry in listed if not is_own(entry[0])]
+
+        for taken in self.expectations.reconcile(folder, present):
+            self.report(inode, taken)
 
     def _verify(self, descriptor: int, parent: Folder | None, binding: bytes) -> Folder:
         raw = read_record(self.backing, descriptor)
@@ -129,6 +156,7 @@ class Tree:
             raise DirectoryRecordInvalid(
                 "the folder was sealed under another name: it was moved or swapped in the store"
             )
+        self.expectations.meet_record(record)
         return Folder(descriptor, site, record, plaintext_names=self._plaintext_names)
 
     def _shut(self, inode: Inode) -> None:
@@ -161,6 +189,7 @@ class Tree:
 
     def discard(self, inode: Inode) -> None:
         """A directory inode that nobody needs any more."""
+        self.changed_in.pop(inode, None)
         if inode in self._recent:
             del self._recent[inode]
         self._shut(inode)
@@ -193,6 +222,7 @@ class Tree:
             raise NameBindingMismatch(
                 "the symlink was written under another name: it was moved or swapped in the store"
             )
+        self.expectations.meet(place.folder, place.name.text, target_id(text), provisional=False)
         return target, bindings
 
     def path_in_store(self, inode: Inode) -> str:
@@ -214,14 +244,13 @@ class Tree:
         folder = self.folder(parent)
         try:
             known = folder.backing_name(name)
-            return (
-                Place(folder, known),
-                self.backing.stat(folder.descriptor, known.text),
-                False,
-            )
-        except OSError as error:
-            if error.errno == errno.EPERM:
-                raise refuse(errno.ENOENT) from None
+        except PermissionError:
+            raise refuse(errno.ENOENT) from None
+        try:
+            status = self.backing.stat(folder.descriptor, known.text)
+            return Place(folder, known), status, False
+        except FileNotFoundError:
+            self.expectations.miss(folder, known.text)
             if not name.endswith(FOREIGN_SUFFIX):
                 raise
             text = self._foreign_text(folder, name)
@@ -246,6 +275,30 @@ class Tree:
             inode.foreign = place.name.text
             self.report(inode, HeaderInvalid("this entry was not written by ckfs: it is foreign"))
         return inode, status
+
+    # Changes, for those that make them
+
+    def made(self, parent: Inode, text: str, object_id: bytes) -> None:
+        """An entry of a folder is another one now."""
+        self.expectations.made(self.folder(parent), text, object_id)
+        self.changed_in[parent] = self.session.checkpoints_begun
+
+    def removed(self, parent: Inode, text: str) -> None:
+        """An entry of a folder is no more."""
+        self.expectations.removed(self.folder(parent), text)
+        self.changed_in[parent] = self.session.checkpoints_begun
+
+    def unsynced_folders(self, inode: Inode) -> list[Inode]:
+        """Folders on the way to an inode whose names no sync has covered yet."""
+        ended = self.session.checkpoints_ended
+        found = []
+        for parent, _name in inode.names():
+            at: Inode | None = parent
+            while at is not None:
+                if self.changed_in.get(at, -1) >= ended and at not in found:
+                    found.append(at)
+                at = at.parent
+        return found
 
     # Status
 
@@ -324,45 +377,4 @@ class Tree:
         place = self.place(inode)
         if inode.foreign:
             raise HeaderInvalid("this entry was not written by ckfs: it is foreign to the store")
-        folder = place.folder
-        writable = writable or not self.read_only
-        try:
-            descriptor = self.backing.open_file(
-                folder.descriptor, place.name.text, writable=writable
-            )
-        except OSError as error:
-            if not writable or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-                raise
-            writable = False
-            descriptor = self.backing.open_file(folder.descriptor, place.name.text, writable=False)
-        try:
-            file = SealedFile.open(
-                self.backing, descriptor, folder.site.lease, self.session, writable=writable
-            )
-            if file.geometry.chunk_size != self.geometry.chunk_size:
-                raise HeaderInvalid(
-                    f"the file has chunks of {file.geometry.chunk_size} bytes, its store of "
-                    f"{self.geometry.chunk_size}: it comes from another store"
-                )
-            file.check_binding(place.name.binding)
-            if file.state.unbound and writable:
-                self._bind_again(file, place.name.binding)
-            if file.state.dirty:
-                size = file.recover()
-                self.report(
-                    inode,
-                    Recovered(f"was being written when its driver stopped: {size} bytes kept"),
-                )
-        except BaseException:
-            self.backing.close(descriptor)
-            raise
-        return file
-
-    def _bind_again(self, file: SealedFile, binding: bytes) -> None:
-        """A file that had too many links to be bound to each, and has one left."""
-        if self.backing.stat_open(file.descriptor).st_nlink == 1 and not file.state.dirty:
-            file.rebind((binding,))
-
-
-class Recovered(Exception):
-    """A file whose size and chunk set were taken on trust after an unclean stop."""
+        return self._opener.open(inode, place, writable=writable, read_only=self.read_only)

@@ -28,6 +28,10 @@ class ExtentMap:
         """The map of a dense file."""
         return cls([0, chunk_count] if chunk_count else [])
 
+    def copy(self) -> "ExtentMap":
+        """One that can be changed alone."""
+        return ExtentMap(list(self._borders))
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ExtentMap) and self._borders == other._borders
 

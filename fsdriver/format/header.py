@@ -93,6 +93,11 @@ class ClearHeader(NamedTuple):
         return clear
 
 
+def file_id_of(header: bytes) -> bytes:
+    """The file id that a header claims, nothing verified; empty if there is none."""
+    return header[16:32] if len(header) >= CLEAR_SIZE else b""
+
+
 class ExtentPage(NamedTuple):
     """Where one page of a large extent map lies: in the slot of a chunk that is a hole."""
 

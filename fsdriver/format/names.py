@@ -41,6 +41,14 @@ def _base64url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
+def target_id(text: str) -> bytes:
+    """16 bytes that stand for a backing symlink's text: its synthetic IV. Raises NameInvalid."""
+    try:
+        return _unpack_symlink(text)[:16]
+    except ValueError:
+        raise NameInvalid("the symlink was not written by ckfs: it is foreign") from None
+
+
 def _unpack_symlink(text: str) -> bytes:
     """What is sealed; ValueError for a text that no writer writes."""
     raw = base64.urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))

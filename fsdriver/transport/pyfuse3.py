@@ -175,12 +175,19 @@ class Operations(pyfuse3.Operations):
         flags: int,
         ctx: pyfuse3.RequestContext,
     ) -> None:
-        self.filesystem.rename(parent, name, new_parent, new_name, flags)
+        names = (parent, name, new_parent, new_name, flags)
+        wait = self.filesystem.begin_rename(*names)
+        if wait is not None:
+            await trio.to_thread.run_sync(wait)
+        self.filesystem.rename(*names)
 
     @_answering
     async def link(
         self, number: int, new_parent: int, new_name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
+        wait = self.filesystem.begin_link(number, new_parent, new_name)
+        if wait is not None:
+            await trio.to_thread.run_sync(wait)
         return self._entry(self.filesystem.link(number, new_parent, new_name))
 
     @_answering

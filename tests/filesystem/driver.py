@@ -2,6 +2,7 @@
 
 import os
 import stat
+from contextlib import ExitStack
 
 from fsdriver import store
 from fsdriver.backing import Backing
@@ -10,6 +11,7 @@ from fsdriver.inodes import ROOT
 from fsdriver.namespace import Caller
 from fsdriver.sessionbook import SessionBook
 from fsdriver.sites import Sites
+from fsdriver.startup import start
 from fsdriver.tree import Tree
 from keyhierarchy.hierarchy import Hierarchy
 from keyhierarchy.statedir import store_folder
@@ -41,6 +43,7 @@ class Driver:
         self.open()
 
     def open(self, *, read_only: bool = False, recover: bool = False) -> None:
+        self._closed = False
         document = store.load(self.store)
         self.hierarchy = Hierarchy.open(
             store.control_folder(self.store), self.state_dir, bytes.fromhex(document.store_id)
@@ -48,25 +51,52 @@ class Driver:
         document.check(self.hierarchy.lease(bytes.fromhex(document.site_id)).metadata_key)
         self.book = SessionBook(store_folder(self.state_dir, bytes.fromhex(document.store_id)))
         self.session = self.book.begin(read_only=read_only, accepts_all=recover)
+        self._undo = ExitStack()
+        store_id = bytes.fromhex(document.store_id)
+        root = self.backing.open_root(self.store)
+        started = start(
+            self.backing,
+            root,
+            self.hierarchy.lease(bytes.fromhex(document.site_id)).metadata_key,
+            self.session,
+            store_folder(self.state_dir, store_id),
+            store_id,
+            self._undo,
+            read_only=read_only,
+        )
+        self.entries = started.entries
         self.tree = Tree(
             self.backing,
-            self.backing.open_root(self.store),
+            root,
             Sites(self.hierarchy),
             chunk_size=document.chunk_size,
             plaintext_names=document.names == "plaintext",
             folders_open=16,
             session=self.session,
+            entries=started.entries,
         )
         self.fs = Filesystem(self.tree, read_only=read_only)
+        self.fs.checkpoints = started.checkpoints
 
     def close(self) -> None:
-        self.fs.close()
-        self.book.end(self.session)
+        """As an unmount does it: what is not on the disk for good has not ended."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self.fs.close()
+            if self.fs.checkpoints is not None:
+                self.book.end(self.session)
+        except OSError:
+            pass
+        self._undo.close()
         self.hierarchy.close()
 
     def drop(self) -> None:
         """What SIGKILL leaves: nothing sealed, every descriptor closed by the system."""
+        self._closed = True
         self.tree.close()
+        self._undo.close()
         self.hierarchy.close()
 
     def reopen(self) -> None:

@@ -108,16 +108,9 @@ def test_what_was_acknowledged_is_there(driven, turn):
     driven.kill(*writers)
     driven.mount()
     assert sum(replay(driven, log.read_text()) for log in logs) > 50
-    told = " ".join(log.read_text() for log in logs).split()
     # No repair is needed, nothing was refused, and what was made is usable.
-    recovered = [line for line in driven.log().splitlines() if "event=recovered" in line]
-    assert recovered, "files that were open should have been said to be recovered"
     for one in driven.mountpoint.iterdir():
         if one.is_file():
-            if one.name not in told and driven.backing_of(one).stat().st_size == 0:
-                # Killed between the file's making and its header: nobody was told of this one.
-                one.unlink()
-                continue
             with one.open("ab") as file:
                 file.write(b"more")
     driven.remount()

@@ -1,0 +1,120 @@
+"""Makes everything so far durable, a step at a time: the journal in place, the store, the host.
+
+The order is what a power cut may find: journal synced, records in place, store synced, journal
+begun anew, and only then the host's content database, which must never know more than the disk.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Final, Protocol
+
+from fsdriver.backing import Backing
+from fsdriver.errors import CkfsError
+from fsdriver.journal import Epoch
+from fsdriver.sessions import Session
+
+SECONDS: Final = 5.0
+JOURNAL_LIMIT: Final = 64 << 20
+FILES_LIMIT: Final = 256
+"""Files with transactions, each of which holds a descriptor."""
+
+Waiting = Callable[[], None]
+
+
+class Host(Protocol):
+    """The content database, as far as a checkpoint knows it."""
+
+    @property
+    def pending(self) -> bool:
+        """Whether anything is noted that no commit has taken."""
+        ...
+
+    def begin_commit(self, checkpoint: int | None = None) -> Waiting:
+        """Everything noted so far; goes with the next one if it is never called.
+
+        `checkpoint`: the epoch of the journal that is about to be over.
+        """
+        ...
+
+
+class Checkpoints:
+    """Of one mount."""
+
+    def __init__(self, backing: Backing, root: int, session: Session, host: Host) -> None:
+        self._backing = backing
+        self._root = root
+        self._session = session
+        self._journal = session.writing_journal
+        self._host = host
+        self._last = time.monotonic()
+        self._running = False
+        self._journal.make_room = self.make_room
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time for one."""
+        if self._running:
+            return False
+        journal = self._journal
+        if journal.pending_bytes > JOURNAL_LIMIT or len(journal.files) > FILES_LIMIT:
+            return True
+        if time.monotonic() - self._last < SECONDS:
+            return False
+        return bool(journal.pending_bytes or journal.closing is not None or self._host.pending)
+
+    def steps(self) -> Iterator[Waiting]:
+        """Each step waits for a disk and may run on another thread; between them, on this one.
+
+        Raises OSError; what was not made durable is tried again by the next.
+        """
+        self._running = True
+        self._last = time.monotonic()
+        self._session.checkpoints_begun += 1
+        begun = self._session.checkpoints_begun
+        journal = self._journal
+        epoch = journal.closing or journal.rotate()
+        commit = self._host.begin_commit(epoch.number)
+        try:
+            yield from self._put_in_place(epoch)
+            yield commit
+            self._session.checkpoints_ended = begun
+        finally:
+            self._running = False
+
+    def _put_in_place(self, epoch: Epoch) -> Iterator[Waiting]:
+        journal = self._journal
+        if journal.failed is not None:
+            raise journal.failed
+        if epoch.files:
+            # Records in place first: a header of the journal may name them.
+            yield self._sync
+            yield lambda: journal.sync(epoch)
+            for file in list(epoch.files.values()):
+                journal.apply(epoch, file)
+        yield self._sync
+        fresh: list[Epoch] = []
+        yield lambda: fresh.append(journal.begin_anew(epoch))
+        journal.release(epoch, fresh[0])
+
+    def _sync(self) -> None:
+        try:
+            self._backing.sync_filesystem(self._root)
+        except OSError as error:
+            # What was not written is clean in the system's eyes now, so a second try would lie.
+            self._journal.failed = error
+            raise
+
+    def run(self) -> None:
+        """All steps on this thread; raises OSError or an error of the content database."""
+        for wait in self.steps():
+            wait()
+
+    def make_room(self) -> bool:
+        """The store is full: what the journal holds goes to its places, if nobody is at it."""
+        if self._running:
+            return False
+        with suppress(OSError, CkfsError):
+            self.run()
+            return True
+        return False

@@ -1,0 +1,115 @@
+"""Puts in place what a stopped driver's journal holds, before anything else uses the store.
+
+Needs no file's key: a transaction has whole records and a whole header. Files are found by inode
+number, and where the store was copied since, by the file id in their headers. A file that is not
+found was deleted.
+"""
+
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import NamedTuple, Self
+
+from fsdriver.backing import Backing
+from fsdriver.errors import CkfsError
+from fsdriver.folder import CONTROL_FOLDER
+from fsdriver.format.geometry import HEADER_SIZE
+from fsdriver.format.header import ClearHeader
+from fsdriver.journal import Found, left_behind, put_in_place
+
+
+class Replayed(NamedTuple):
+    """What a replay did."""
+
+    transactions: int
+    files: int
+    missing: int
+    """Files with transactions that are not in the store any more."""
+
+
+def replay(backing: Backing, root: int, journals: list[Found]) -> Replayed:
+    """`journals` with the older epoch first. Durable when it returns; raises OSError."""
+    pending = left_behind(backing, backing.stat_open(root).st_dev, journals)
+    wanted = pending.files
+    if not wanted:
+        return Replayed(0, 0, 0)
+    inodes = {file.key[1]: file_id for file_id, file in wanted.items()}
+    done: set[bytes] = set()
+
+    def by_inode(inode: int, _candidate: _Candidate) -> bytes | None:
+        return inodes.get(inode)
+
+    def by_header(_inode: int, candidate: _Candidate) -> bytes | None:
+        try:
+            return candidate.file_id()
+        except OSError:
+            return None
+
+    for look in (by_inode, by_header):
+        if len(done) < len(wanted):
+            for file_id, descriptor in _find(backing, root, look):
+                if file_id in wanted and file_id not in done:
+                    for part in wanted[file_id].parts:
+                        put_in_place(backing, descriptor, wanted[file_id], part)
+                    done.add(file_id)
+    backing.sync_filesystem(root)
+    return Replayed(pending.transactions, len(done), len(wanted) - len(done))
+
+
+def _find(
+    backing: Backing, root: int, look: Callable[[int, "_Candidate"], bytes | None]
+) -> Iterator[tuple[bytes, int]]:
+    """(file id, open descriptor) of every regular file that `look` takes for one, and that is."""
+    folders = [(backing.duplicate(root), True)]
+    while folders:
+        folder, is_root = folders.pop()
+        try:
+            for name, kind, inode in list(backing.inodes(folder)):
+                if kind == stat.S_IFDIR and not (is_root and name == CONTROL_FOLDER):
+                    with suppress(OSError):
+                        folders.append((backing.open_directory(folder, name), False))
+                elif kind == stat.S_IFREG:
+                    with _Candidate(backing, folder, name) as candidate:
+                        file_id = look(inode, candidate)
+                        if file_id is not None and candidate.file_id() in (file_id, None):
+                            yield file_id, candidate.descriptor()
+        finally:
+            backing.close(folder)
+
+
+class _Candidate:
+    """A backing file that is opened once somebody asks for it."""
+
+    def __init__(self, backing: Backing, folder: int, name: str) -> None:
+        self._backing = backing
+        self._folder = folder
+        self._name = name
+        self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._descriptor >= 0:
+            self._backing.close(self._descriptor)
+
+    def descriptor(self) -> int:
+        """For reading and writing; raises OSError."""
+        if self._descriptor < 0:
+            self._descriptor = self._backing.open_file(self._folder, self._name, writable=True)
+        return self._descriptor
+
+    def file_id(self) -> bytes | None:
+        """The one in the header; None when no header was written before the power went."""
+        return _file_id(self._backing, self.descriptor())
+
+
+def _file_id(backing: Backing, descriptor: int) -> bytes | None:
+    """The one in the header; None when no header was written before the power went."""
+    raw = backing.read(descriptor, HEADER_SIZE, 0)
+    if not raw.strip(b"\0"):
+        return None
+    try:
+        return ClearHeader.parse(raw).file_id
+    except CkfsError:
+        return b""

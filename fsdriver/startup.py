@@ -1,0 +1,137 @@
+"""What a driver does between having the keys and serving: replay, journal, content database.
+
+The store's lock is held and the session is on record. Nothing else has looked at the store yet.
+"""
+
+import os
+from contextlib import ExitStack
+from typing import NamedTuple
+
+import structlog
+
+from fsdriver import journal
+from fsdriver.backing import Backing
+from fsdriver.checkpoint import Checkpoints
+from fsdriver.contentdb import FILE_NAME, ContentDatabase
+from fsdriver.errors import StoreBusy, StoreRolledBack
+from fsdriver.folder import CONTROL_FOLDER
+from fsdriver.journal import Found, Journal
+from fsdriver.replay import replay
+from fsdriver.sessions import Session
+
+_log = structlog.get_logger("ckfs")
+
+
+class Started(NamedTuple):
+    """What the tree needs, and what is to be kept going."""
+
+    entries: ContentDatabase
+    checkpoints: Checkpoints | None
+    """None for a mount that writes nothing."""
+
+
+def start(
+    backing: Backing,
+    root: int,
+    metadata_key: bytes,
+    session: Session,
+    host_folder: str,
+    store_id: bytes,
+    undo: ExitStack,
+    *,
+    read_only: bool,
+) -> Started:
+    """`root` is the store's open folder, `metadata_key` the root site's. `undo` closes it all.
+
+    Raises StoreRolledBack for a store older than this host knows, StoreBusy for one that another
+    host's driver left in the middle of something, StoreError, StoreDamaged, OSError.
+    """
+    entries = ContentDatabase.open(
+        os.path.join(host_folder, FILE_NAME), store_id, complete_if_new=False
+    )
+    undo.callback(entries.close)
+    session.generations = entries
+    control = backing.open_directory(root, CONTROL_FOLDER)
+    undo.callback(backing.close, control)
+    if read_only:
+        _look_through(backing, root, control, metadata_key, session, entries, undo)
+        return Started(entries, None)
+    entries.begin_session(session.follows_one)
+    folder = journal.folder_of(backing, control)
+    undo.callback(backing.close, folder)
+    found = journal.find(backing, folder, metadata_key)
+    try:
+        newest = _require_newest(found, entries)
+        _replay(backing, root, found, session, entries)
+    finally:
+        for one in found:
+            backing.close(one.descriptor)
+    writing = Journal(backing, folder, metadata_key, session.id, newest + 1)
+    undo.callback(writing.close)
+    session.use(writing)
+    return Started(entries, Checkpoints(backing, root, session, entries))
+
+
+def _require_newest(found: list[Found], entries: ContentDatabase) -> int:
+    """The newest epoch in the store; every checkpoint begins one after itself."""
+    newest = max((one.cipher.head.epoch for one in found), default=0)
+    if entries.checkpoint and newest <= entries.checkpoint:
+        raise StoreRolledBack(
+            f"the store is older than this host knows it (epoch {newest}, checkpoint "
+            f"{entries.checkpoint}): it was put back to an older state, or its journal was "
+            "removed; mount the newest copy, or accept this one with `ckfs contentdb rebuild`"
+        )
+    return newest
+
+
+def _replay(
+    backing: Backing, root: int, found: list[Found], session: Session, entries: ContentDatabase
+) -> None:
+    done = replay(backing, root, _ours(backing, found, session, entries))
+    if done.transactions:
+        _log.warning(
+            "replayed",
+            transactions=done.transactions,
+            files=done.files,
+            missing=done.missing,
+            reason="the last driver stopped before its journal was in place",
+        )
+
+
+def _ours(
+    backing: Backing, found: list[Found], session: Session, entries: ContentDatabase
+) -> list[Found]:
+    """The journals whose transactions are this host's to put in place."""
+    left = [one for one in found if one.cipher.head.epoch > entries.checkpoint]
+    ours = [one for one in left if session.left_behind(one.cipher.head.session)]
+    for one in left:
+        if one not in ours and any(True for _transaction in one.transactions(backing)):
+            raise StoreBusy(
+                "the store's journal holds changes that another host's driver had not put in "
+                "place when it stopped; mount it there, or accept them with -o recover"
+            )
+    return ours
+
+
+def _look_through(
+    backing: Backing,
+    root: int,
+    control: int,
+    metadata_key: bytes,
+    session: Session,
+    entries: ContentDatabase,
+    undo: ExitStack,
+) -> None:
+    """A read-only mount shows what the journal holds and leaves it there."""
+    try:
+        folder = backing.open_directory(control, journal.FOLDER)
+    except FileNotFoundError:
+        found: list[Found] = []
+    else:
+        undo.callback(backing.close, folder)
+        found = journal.find(backing, folder, metadata_key)
+    for one in found:
+        undo.callback(backing.close, one.descriptor)
+    _require_newest(found, entries)
+    device = backing.stat_open(root).st_dev
+    session.journal = journal.left_behind(backing, device, _ours(backing, found, session, entries))

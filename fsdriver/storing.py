@@ -1,0 +1,151 @@
+"""How one change of a file's content reaches the store: in place, or through the journal.
+
+A record goes to its place if nothing that the disk may have needs what lies there; all others,
+and the header that names them, are one transaction of the journal. A file that has transactions
+already gets its headers there too, so that there is one newest header.
+"""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+
+from fsdriver import extentpages
+from fsdriver.buffers import Buffers
+from fsdriver.format.extents import ExtentMap
+from fsdriver.format.geometry import RECORD_OVERHEAD
+from fsdriver.format.journal import Draft, size_of
+from fsdriver.sealedfile import SealedFile
+
+Run = tuple[int, int]
+
+
+class Plan:
+    """The records of one change: where each is composed, and what is done with them."""
+
+    __slots__ = (
+        "_at",
+        "_buffer",
+        "_cut",
+        "_direct",
+        "_direct_at",
+        "_extras",
+        "_file",
+        "_journaled",
+        "_state",
+        "draft",
+        "extents",
+        "tail",
+    )
+
+    def __init__(
+        self,
+        file: SealedFile,
+        buffers: Buffers,
+        new_size: int,
+        extents: ExtentMap | None,
+        journaled: list[Run],
+        direct: list[Run],
+        tail: int,
+        cut: int | None,
+        *,
+        forced: bool = False,
+    ) -> None:
+        """`journaled` and `direct` as runs of chunks, `cut` as an offset in the backing file.
+
+        `forced`: with a transaction, though no record needs one.
+        """
+        self._file = file
+        self._journaled = journaled
+        self._direct = direct
+        self._cut = cut
+        self.extents = extents
+        """The map of a sparse file once this is done."""
+        self.tail = tail
+        """The chunk that was the last and is filled up; -1 if none is."""
+        self.draft: Draft | None = None
+        geometry = file.geometry
+        length = sum(geometry.run_length(first, end, new_size) for first, end in direct)
+        self._buffer = buffers.records(length) if direct else memoryview(b"")
+        self._direct_at: dict[int, int] = {}
+        at = 0
+        for first, end in direct:
+            self._direct_at[first] = at
+            at += geometry.run_length(first, end, new_size)
+        self._state = replace(file.state, size=new_size, content_digest=None)
+        self._extras: list[extentpages.Extra] = []
+        self._at: dict[int, int] = {}
+        if journaled or forced or cut is not None or file.journaled is not None:
+            self._compose(buffers, new_size)
+
+    def _compose(self, buffers: Buffers, new_size: int) -> None:
+        file, geometry = self._file, self._file.geometry
+        self.extents, self._extras = extentpages.fit(file, self._state, self.extents)
+        images: list[tuple[int, int]] = []
+        old_size = file.state.size
+        for first, end in self._journaled:
+            for index in range(first, end):
+                self._at[index] = len(images)
+                length = geometry.chunk_length(index, new_size) + RECORD_OVERHEAD
+                offset = geometry.record_offset(index)
+                images.append((offset, length))
+                old_length = geometry.chunk_length(index, old_size) + RECORD_OVERHEAD
+                if length > old_length or (file.extents and index not in file.extents):
+                    # So that there is room for it when it is put in place.
+                    file.backing.reserve(file.descriptor, offset, length)
+        images += extentpages.images(file, self._state, self._extras)
+        self.draft = Draft(buffers.journal(size_of(images)), images)
+
+    def runs(self, first: int, end_chunk: int) -> Iterator[Run]:
+        """The runs within [first, end_chunk) that can be encrypted as one, in order."""
+        for low, high in sorted(self._journaled + self._direct):
+            if low >= first and high <= end_chunk:
+                yield low, high
+
+    def records(self, first: int, end_chunk: int) -> memoryview:
+        """Where the records of [first, end_chunk), within one run, are to be composed."""
+        number = self._at.get(first)
+        if number is not None and self.draft is not None:
+            return self.draft.run(number, number + end_chunk - first)
+        for low, high in self._direct:
+            if low <= first < high:
+                return self._buffer[
+                    self._direct_at[low] + (first - low) * self._file.geometry.stride :
+                ]
+        raise ValueError(f"chunk {first} is not part of this change")
+
+    def write_direct(self) -> None:
+        """New chunks to their places."""
+        file, geometry = self._file, self._file.geometry
+        for low, high in self._direct:
+            at = self._direct_at[low]
+            length = geometry.run_length(low, high, self._state.size)
+            record = self._buffer[at : at + length]
+            file.backing.write(file.descriptor, [record], geometry.record_offset(low))
+        if self._direct and file.journaled is not None:
+            file.journaled.direct = True
+
+    def take_back(self) -> None:
+        """It failed: what was written in place behind the end is cut off.
+
+        In a file with transactions the journal does that, when they are put in place.
+        """
+        file = self._file
+        if self._direct and file.journaled is None:
+            with suppress(OSError):
+                was = file.geometry.ciphertext_size(file.state.size)
+                if file.backing.stat_open(file.descriptor).st_size > was:
+                    file.backing.truncate(file.descriptor, was)
+
+    def commit(self, chunk_set: int) -> None:
+        """One transaction of the journal: the records, and the header that names all."""
+        file, draft = self._file, self.draft
+        if draft is None:
+            raise ValueError("a change without a transaction")
+        state = self._state
+        state.chunk_set = chunk_set
+        extentpages.encrypt(file, state, self._extras, draft, len(self._at))
+        file.put(draft, state, self._cut)
+        if self._direct and file.journaled is not None:
+            file.journaled.direct = True
+        file.extents = self.extents
+        file.backing.touch(file.descriptor)
