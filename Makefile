@@ -8,7 +8,7 @@ PY := $(VENV)/bin/python
 PYTEST := $(VENV)/bin/pytest
 FAST := not mounted and not vault and not crash and not slow
 
-.PHONY: help install demo demo-customer-key test check crash crash-states bench crash crash-power format vectors vault-conformance clean
+.PHONY: help install demo demo-customer-key test check crash crash-states bench crash crash-power format vectors vault-conformance fuzz clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ vectors: install ## write the test vectors anew; the tests verify them
 
 vault-conformance: install ## the Azure SDK's own key tests against ckfs-vault
 	@$(PY) tests/conformance/run.py
+
+fuzz: install ## every parser with inputs that nobody wrote, for FUZZ_SECONDS (300)
+	@$(PY) -m tests.fuzz
 
 clean: ## remove what the targets made
 	@rm -rf $(VENV) .make build *.egg-info .coverage .hypothesis .mypy_cache .ruff_cache \

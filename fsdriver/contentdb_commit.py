@@ -22,7 +22,8 @@ GONE_KEPT: Final = 65536
 # at before the commit ends. Temporary: they work on the connection that writes.
 _FOLLOW: Final = """
 CREATE TEMP TABLE unnamed (object BLOB NOT NULL PRIMARY KEY) WITHOUT ROWID;
-CREATE TEMP TABLE gone (object BLOB NOT NULL PRIMARY KEY) WITHOUT ROWID;
+CREATE TEMP TABLE gone (object BLOB NOT NULL PRIMARY KEY, generation INTEGER NOT NULL)
+  WITHOUT ROWID;
 CREATE TEMP TRIGGER entry_added AFTER INSERT ON entries WHEN length(NEW.object) > 0
 BEGIN
   INSERT INTO objects VALUES (NEW.object, 0, 1)
@@ -229,16 +230,14 @@ class Commit:
         )
         while True:
             connection.execute(
-                "INSERT INTO gone SELECT object FROM objects WHERE names <= 0 "
-                "AND object IN (SELECT object FROM unnamed)"
+                "INSERT INTO gone SELECT object, coalesce(generation, 0) "
+                "FROM unnamed LEFT JOIN objects USING (object) WHERE coalesce(names, 0) <= 0"
             )
             connection.execute("DELETE FROM unnamed")
-            found = connection.execute(
-                "SELECT object, generation FROM objects WHERE object IN (SELECT object FROM gone)"
-            ).fetchall()
+            found = connection.execute("SELECT object, generation FROM gone").fetchall()
             if not found:
                 return dropped
-            dropped.update((one, number) for one, number in found if number)
+            dropped.update(found)
             connection.execute("DELETE FROM objects WHERE object IN (SELECT object FROM gone)")
             connection.execute("DELETE FROM folders WHERE folder IN (SELECT object FROM gone)")
             connection.execute("DELETE FROM entries WHERE folder IN (SELECT object FROM gone)")

@@ -79,5 +79,5 @@ class StoreLock:
             with open(self._note, encoding="utf-8") as file:
                 who = json.loads(file.read(_NOTE_SIZE))
             return f" by process {int(who['pid'])}, mounted at {who['mountpoint']}"
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return " by another account or another host"

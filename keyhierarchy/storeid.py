@@ -37,7 +37,7 @@ def find_store(store: str) -> tuple[str, bytes]:
             "ciphertext, or make a store there with: ckfs init",
             place=place,
         ) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise KeystoreInvalid(
             f"{place} is damaged: {error}; put it back from a backup", place=place
         ) from error

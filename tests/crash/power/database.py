@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from contextlib import closing
 from itertools import count
@@ -35,25 +36,28 @@ class Database:
 
     def run(self, place: Path, ledger: Ledger, order: random.Random) -> None:
         journal, synchronous = order.choice(_MODES)
-        with closing(sqlite3.connect(place / "db", isolation_level=None)) as database:
-            try:
+        try:
+            with closing(sqlite3.connect(place / "db", isolation_level=None)) as database:
                 with ledger.step("open", journal):
                     database.execute(f"PRAGMA journal_mode={journal}")
                     database.execute(f"PRAGMA synchronous={synchronous}")
-                first = 1
-                for turn in count():
-                    last = first + order.choice((1, 1, 5, 40))
-                    with ledger.step("commit", first, last):
-                        database.execute("BEGIN")
-                        rows = [(number, _row(number)) for number in range(first, last)]
-                        database.executemany("INSERT INTO rows VALUES (?, ?)", rows)
-                        database.execute("COMMIT")
-                    first = last
-                    if turn % 50 == 49:
-                        with ledger.step("checkpoint"):
-                            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            except sqlite3.Error as error:
-                raise OSError(5, f"{place}: {error}") from error
+                self._work(database, ledger, order)
+        except sqlite3.Error as error:
+            raise OSError(errno.EIO, f"{place}: {error}") from error
+
+    def _work(self, database: sqlite3.Connection, ledger: Ledger, order: random.Random) -> None:
+        first = 1
+        for turn in count():
+            last = first + order.choice((1, 1, 5, 40))
+            with ledger.step("commit", first, last):
+                database.execute("BEGIN")
+                rows = [(number, _row(number)) for number in range(first, last)]
+                database.executemany("INSERT INTO rows VALUES (?, ?)", rows)
+                database.execute("COMMIT")
+            first = last
+            if turn % 50 == 49:
+                with ledger.step("checkpoint"):
+                    database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def judge(self, _steps: list[Step], found: Found, _rules: Rules) -> Verdict:
         verdict = Verdict()

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+SYNCS = ("sync", "sync_data", "sync_filesystem")
+CHANGED = ("old", "large")
+"""Files of the script whose bytes are replaced before they are fsynced."""
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -81,34 +85,59 @@ class FaultLoop:
 
     def _run(self, driver: FaultyDriver, fault: Fault) -> None:
         run = Run(InProcess(driver))
-        for step in SCRIPT:
+        left = list(reversed(SCRIPT))
+        told = False
+        while left:
+            step = left.pop()
             try:
                 run.take(step)
             except (OSError, CkfsError) as error:
                 assert driver.faulty.failed, f"{step} failed by itself: {error!r}"
-                assert step == fault.step, f"told to {step}"
                 assert error.errno == fault.code, f"told as {error!r}"
+                if told:
+                    assert fault.call in SYNCS, f"{step} failed after it, too: {error!r}"
+                    self._stuck(driver, run)
+                    return
+                assert step == fault.step, f"told to {step}"
+                told = True
                 if fault.killed:
                     self._killed(driver, run, after(run.truth, step))
                     return
                 same(run.truth, state_of(run.calls), "after the fault")
-                if step[0] == "close":
-                    continue  # closed all the same
-                run.take(step)
+                if step[0] != "close":  # closed all the same
+                    left.append(step)
+                continue
             if step[0] == "fsync":
-                driver.faulty.counting = False
-                path = driver.backing_path(step[1])
-                driver.faulty.counting = True
-                unsafe = driver.unsafe(path)
-                assert not unsafe, f"{step} said yes to {unsafe}"
+                self._must_be_safe(driver, step)
             if fault.killed and driver.faulty.failed:
                 self._killed(driver, run, run.truth)
                 return
         assert driver.faulty.failed, "the fault was not met"
         same(run.truth, state_of(run.calls), "at the end")
-        driver.close()
-        unsafe = driver.unsafe()
-        assert not unsafe, f"unmounted with {unsafe}"
+        self._end(driver, run, told=told and fault.call in SYNCS)
+
+    def _must_be_safe(self, driver: FaultyDriver, step: Step) -> None:
+        """Its own pages, and the journal's where the file was changed in place."""
+        driver.faulty.counting = False
+        path = driver.backing_path(step[1])
+        driver.faulty.counting = True
+        unsafe = driver.unsafe(path, journal=step[1] in CHANGED)
+        assert not unsafe, f"{step} said yes to {unsafe}"
+
+    def _stuck(self, driver: FaultyDriver, run: Run) -> None:
+        """A failed sync may be told again and again, for nobody knows what the disk has."""
+        same(run.truth, state_of(run.calls), "after a failed sync was told again")
+        self._end(driver, run, told=True)
+
+    def _end(self, driver: FaultyDriver, run: Run, *, told: bool) -> None:
+        """Unmount; all of it is safe then, or a failed sync was told."""
+        try:
+            driver.close()
+        except (OSError, CkfsError):
+            assert told, "unmounting failed"
+        else:
+            unsafe = driver.unsafe()
+            assert not unsafe, f"unmounted with {unsafe}"
         driver.open()
         same(run.truth, state_of(InProcess(driver)), "after the next start")
         driver.close()

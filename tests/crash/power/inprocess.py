@@ -22,11 +22,11 @@ class FaultyDriver(Driver):
         self.backing = self.faulty
         self.open()
 
-    def unsafe(self, path: str = "") -> list[str]:
+    def unsafe(self, path: str = "", *, journal: bool = True) -> list[str]:
         """Backing files, one or all, and the journal's, that a power cut would leave behind."""
         places = []
         for folder, _folders, names in os.walk(self.store):
-            in_journal = os.path.basename(folder) == "journal"
+            in_journal = journal and os.path.basename(folder) == "journal"
             places += [
                 os.path.join(folder, name)
                 for name in names
