@@ -73,9 +73,9 @@ def start(
 
 
 def _require_newest(found: list[Found], entries: ContentDatabase) -> int:
-    """The newest epoch in the store; every checkpoint begins one after itself."""
+    """The newest epoch in the store; every checkpoint has begun the next but one, durably."""
     newest = max((one.cipher.head.epoch for one in found), default=0)
-    if entries.checkpoint and newest <= entries.checkpoint:
+    if entries.checkpoint and newest <= entries.checkpoint + 1:
         raise StoreRolledBack(
             f"the store is older than this host knows it (epoch {newest}, checkpoint "
             f"{entries.checkpoint}): it was put back to an older state, or its journal was "
