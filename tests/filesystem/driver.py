@@ -2,12 +2,14 @@
 
 import os
 import stat
+from collections.abc import Callable
 from contextlib import ExitStack
 
 from fsdriver import store
 from fsdriver.backing import Backing
+from fsdriver.contentdb import FILE_NAME, ContentDatabase
 from fsdriver.filesystem import Filesystem
-from fsdriver.inodes import ROOT
+from fsdriver.inodes import ROOT, Inode
 from fsdriver.namespace import Caller
 from fsdriver.sessionbook import SessionBook
 from fsdriver.sites import Sites
@@ -29,7 +31,9 @@ class Driver:
         chunk_size: int = 4096,
         plaintext_names: bool = False,
         backing: Backing | None = None,
+        complete: bool = False,
     ) -> None:
+        """`complete`: the host knows the store from its beginning."""
         self.store = os.path.join(folder, "store")
         self.state_dir = os.path.join(folder, "state")
         self.backing = backing or Backing()
@@ -41,9 +45,19 @@ class Driver:
             plaintext_names=plaintext_names,
             created="2026-11-21T00:00:00+00:00",
         )
+        if complete:
+            store_id = bytes.fromhex(store.load(self.store).store_id)
+            place = os.path.join(store_folder(self.state_dir, store_id), FILE_NAME)
+            ContentDatabase.open(place, store_id, complete_if_new=True).close()
         self.open()
 
-    def open(self, *, read_only: bool = False, recover: bool = False) -> None:
+    def open(
+        self,
+        *,
+        read_only: bool = False,
+        recover: bool = False,
+        report: Callable[[Inode, Exception], None] = lambda _inode, _error: None,
+    ) -> None:
         document = store.load(self.store)
         self.hierarchy = Hierarchy.open(
             store.control_folder(self.store), self.state_dir, bytes.fromhex(document.store_id)
@@ -80,6 +94,7 @@ class Driver:
             folders_open=16,
             session=self.session,
             entries=started.entries,
+            report=report,
         )
         self.fs = Filesystem(self.tree, read_only=read_only)
         self.fs.checkpoints = started.checkpoints

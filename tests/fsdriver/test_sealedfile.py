@@ -1,32 +1,12 @@
 """A sealed file when the store fails under it, or a driver stopped in the middle."""
 
 import errno
-import os
-import types
 
 import pytest
 
 from fsdriver.backing import Backing
-from fsdriver.buffers import Buffers
 from fsdriver.format.header import MAP_SIZE
-from fsdriver.openfile import OpenFile
-from fsdriver.sealedfile import SealedFile
-from fsdriver.sessions import Session
-from keyhierarchy.wrapping import FileKeyWrapper
-
-SIZE = 4096
-
-
-class Lease(types.SimpleNamespace):
-    """The keys of a site that is always there."""
-
-    def __init__(self) -> None:
-        wrapper = FileKeyWrapper(bytes(32), site_id=b"s" * 16, generation=1)
-        super().__init__(site_id=b"s" * 16, generation=1, valid=True, deadline=float("inf"))
-        self.wrap_file_key = lambda file_id, key, _generation=1: wrapper.wrap(file_id, key)
-        self.unwrap_file_key = lambda file_id, _generation, wrapped: wrapper.unwrap(
-            file_id, wrapped
-        )
+from tests.fsdriver.bench import SIZE, Bench
 
 
 class Failing(Backing):
@@ -46,81 +26,85 @@ def backing():
 
 
 @pytest.fixture
-def content(backing, tmp_path):
-    descriptor = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
-    file = SealedFile.create(backing, descriptor, Lease(), Session(), SIZE, (b"b" * 16,))
-    yield OpenFile(file, Buffers(), vetted=True)
-    os.close(descriptor)
+def bench(backing, tmp_path):
+    made = Bench(tmp_path, backing)
+    yield made
+    made.close()
 
 
-def opened(content) -> SealedFile:
-    """What the next driver finds in the store, on a host that knows that this one was killed."""
-    file = content.file
-    session = Session(frozenset({file.session.id}))
-    return SealedFile.open(file.backing, file.descriptor, file.lease, session, writable=True)
+@pytest.fixture
+def content(bench):
+    return bench.mount.create()
 
 
-def test_a_file_that_could_not_be_marked_dirty_is_marked_the_next_time(content, backing):
+def test_a_file_that_could_not_be_marked_dirty_is_marked_the_next_time(bench, content, backing):
     content.write(0, b"a" * SIZE)
     backing.full = True
     with pytest.raises(OSError, match="full"):
-        content.write(0, b"b" * SIZE)
+        content.write(SIZE, b"b" * SIZE)
     backing.full = False
-    assert not opened(content).state.dirty
-    content.write(0, b"c" * SIZE)
-    assert opened(content).state.dirty
+    assert not bench.next().sealed().state.dirty
+    content.write(SIZE, b"c" * SIZE)
+    assert bench.next().sealed().state.dirty
+    assert bench.next().read() == b"a" * SIZE + b"c" * SIZE
     content.seal()
-    again = OpenFile(opened(content), Buffers())
-    assert again.read(0, SIZE) == b"c" * SIZE
+    assert not bench.next().sealed().state.dirty
+    assert bench.next().read() == b"a" * SIZE + b"c" * SIZE
 
 
-def test_a_seal_that_failed_is_made_up_for(content, backing):
+def test_a_seal_that_failed_is_made_up_for(bench, content, backing):
     content.write(0, b"a" * SIZE)
-    content.write(0, b"b" * SIZE)
+    content.write(SIZE, b"b" * SIZE)
     backing.full = True
     with pytest.raises(OSError, match="full"):
         content.seal()
     backing.full = False
-    assert opened(content).state.dirty
+    assert bench.next().sealed().state.dirty
     content.seal()
-    assert not opened(content).state.dirty
+    assert not bench.next().sealed().state.dirty
 
 
-def test_pages_of_an_older_map_are_no_chunks_after_a_stop(content):
-    """All holes that are left hold such pages, so no slot is empty; they are holes still."""
-    chunks = 2 * MAP_SIZE
+def write_every_other_chunk(content, chunks: int) -> None:
     content.truncate(chunks * SIZE)
     for index in range(0, chunks, 2):
         content.write(index * SIZE, b"x" * SIZE)
     content.seal()
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_pages_of_an_older_map_are_no_chunks_after_a_stop(bench, content, settled):
+    """All holes that are left hold such pages, so no slot is empty; they are holes still."""
+    chunks = 2 * MAP_SIZE
+    write_every_other_chunk(content, chunks)
     pages = {page.chunk_index for page in content.file.state.extent_pages}
     assert pages
+    if settled:
+        bench.mount.settle()
     for index in range(1, chunks, 2):
         if index not in pages:
             content.write(index * SIZE, b"x" * SIZE)
     content.seal()
     assert not content.file.state.extent_pages
     content.write(0, b"y" * SIZE)
-    found = opened(content)
-    assert found.state.dirty
-    found.recover()
-    again = OpenFile(found, Buffers())
+    expected = bytearray(b"y" * SIZE + b"x" * (chunks - 1) * SIZE)
     for index in pages:
-        assert again.read(index * SIZE, SIZE) == bytes(SIZE)
-    assert again.read(0, SIZE) == b"y" * SIZE
+        expected[index * SIZE : (index + 1) * SIZE] = bytes(SIZE)
+    assert bench.next().read() == expected
+    if settled:
+        bench.mount.settle()
+        assert bench.next().read() == expected
 
 
-def test_a_map_in_pages_that_is_lost_names_no_chunk(content):
-    """Its pages lie in holes, which writes may fill before the next seal: no reason to refuse."""
+@pytest.mark.parametrize("settled", [False, True])
+def test_a_write_to_where_a_page_of_the_map_lies_moves_the_page(bench, content, settled):
     chunks = 2 * MAP_SIZE
-    content.truncate(chunks * SIZE)
-    for index in range(0, chunks, 2):
-        content.write(index * SIZE, b"x" * SIZE)
-    content.seal()
+    write_every_other_chunk(content, chunks)
+    if settled:
+        bench.mount.settle()
     (page,) = content.file.state.extent_pages
     content.write(page.chunk_index * SIZE, b"z" * SIZE)
-    found = opened(content)
-    found.recover()
-    again = OpenFile(found, Buffers())
-    assert again.read(page.chunk_index * SIZE, SIZE) == b"z" * SIZE
-    assert again.read(0, 2 * SIZE)[:SIZE] == b"x" * SIZE
+    (moved,) = content.file.state.extent_pages
+    assert moved.chunk_index != page.chunk_index
+    expected = bytearray((b"x" * SIZE + bytes(SIZE)) * (chunks // 2))
+    expected[page.chunk_index * SIZE : (page.chunk_index + 1) * SIZE] = b"z" * SIZE
+    assert bench.next().read() == expected

@@ -1,20 +1,20 @@
 """Whose unsealed headers are recovered, and whose are refused (FORMAT.md 3.4 and 3.5)."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 
-from fsdriver.backing import Backing
 from fsdriver.buffers import Buffers
 from fsdriver.errors import HeaderInvalid, SizeMismatch
 from fsdriver.openfile import OpenFile
-from fsdriver.sealedfile import SealedFile
+from fsdriver.recovery import recover
 from fsdriver.sessions import Session
-from tests.fsdriver.test_sealedfile import Lease
+from tests.fsdriver.bench import SIZE, STRIDE
 
-SIZE = 4096
 CONTENT = b"first".ljust(SIZE, b"1") + b"second".ljust(SIZE, b"2")
 FILE = b"f" * 16
+OTHER = frozenset({b"o" * 16})
 
 
 def test_two_sessions_are_never_the_same():
@@ -46,82 +46,107 @@ def test_an_administrator_may_vouch_for_every_other_session():
 
 
 def left_dirty(content: OpenFile) -> None:
-    content.write(0, b"F")
+    """A new chunk in its place, which no header names yet."""
+    content.write(2 * SIZE, b"F" * 100)
 
 
 def left_shorter(content: OpenFile) -> None:
     """As a power cut tears the one call that writes header and records."""
-    os.ftruncate(content.file.descriptor, 512 + SIZE + 40)
+    os.ftruncate(content.file.descriptor, 512 + STRIDE)
 
 
 def left_longer(content: OpenFile) -> None:
-    os.ftruncate(content.file.descriptor, 512 + 3 * (SIZE + 40))
+    os.ftruncate(content.file.descriptor, 512 + 3 * STRIDE)
 
 
 LEFT = {left_dirty: HeaderInvalid, left_shorter: SizeMismatch, left_longer: SizeMismatch}
+KEPT = {
+    left_dirty: CONTENT + b"F" * 100,
+    left_shorter: CONTENT[:SIZE],
+    left_longer: CONTENT,
+}
 
 
 @pytest.fixture(params=LEFT, ids=lambda leave: leave.__name__)
-def left(request, tmp_path):
-    """A file whose header does not say what is there, and the refusal for it."""
-    descriptor = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
-    file = SealedFile.create(Backing(), descriptor, Lease(), Session(), SIZE, (b"b" * 16,))
-    content = OpenFile(file, Buffers(), vetted=True)
+def left(request, bench):
+    """A store whose file has a header that does not say what is there, and the refusal for it."""
+    content = bench.mount.create()
     content.write(0, CONTENT)
     request.param(content)
-    yield file, LEFT[request.param]
-    os.close(descriptor)
+    return SimpleNamespace(
+        bench=bench,
+        store=bench.mount.store,
+        by=bench.mount.session,
+        file_id=content.file.file_id,
+        error=LEFT[request.param],
+        kept=KEPT[request.param],
+    )
 
 
-def opened(file: SealedFile, session: Session, *, writable: bool = True) -> SealedFile:
-    return SealedFile.open(file.backing, file.descriptor, file.lease, session, writable=writable)
+def raw(left) -> bytes:
+    return (left.store / "file").read_bytes()
 
 
 def test_every_seal_has_the_session_that_made_it(left):
-    file, _error = left
-    session = Session(frozenset({file.session.id}))
-    found = opened(file, session)
-    assert found.state.session == file.session.id
-    found.recover()
-    assert opened(file, Session()).state.session == session.id
+    session = Session(frozenset({left.by.id}))
+    mount = left.bench.on(left.store, session)
+    found = mount.sealed()
+    assert found.state.session == left.by.id
+    recover(found)
+    mount.settle()
+    assert mount.sealed(session=Session()).state.session == session.id
 
 
 def test_what_a_session_that_ended_left_is_refused(left):
-    file, error = left
-    before = os.pread(file.descriptor, 1 << 20, 0)
-    for session in (Session(), Session(frozenset({b"o" * 16})), file.session):
-        with pytest.raises(error):
-            opened(file, session)
-    assert os.pread(file.descriptor, 1 << 20, 0) == before
+    before = raw(left)
+    for session in (Session(), left.by, *([] if left.kept == CONTENT else [Session(OTHER)])):
+        with pytest.raises(left.error):
+            left.bench.mount.sealed(session=session)
+    assert raw(left) == before
+
+
+def test_what_is_too_long_is_cut_where_any_stop_may_have_left_it(bench):
+    """Nobody was told that it is there; whose stop it was, nothing says."""
+    content = bench.mount.create()
+    content.write(0, CONTENT)
+    whole = (bench.mount.store / "file").read_bytes()
+    left_longer(content)
+    assert bench.mount.sealed(session=Session(OTHER), writable=False).state.size == len(CONTENT)
+    assert (bench.mount.store / "file").stat().st_size == 512 + 3 * STRIDE
+    assert bench.mount.sealed(session=Session(OTHER)).state.size == len(CONTENT)
+    assert (bench.mount.store / "file").read_bytes() == whole
 
 
 @pytest.mark.parametrize("why", ["unended", "vouched for", "not sealed"])
 def test_what_a_known_stop_left_is_recovered_once(left, why):
-    file, _error = left
-    if why == "unended":
-        session = Session(frozenset({file.session.id}))
-    elif why == "vouched for":
-        session = Session(accepts_all=True)
+    if why == "not sealed":
+        left.by.unsealed.add(left.file_id)
+        mount = left.bench.mount
     else:
-        session = file.session
-        session.unsealed.add(file.file_id)
-    found = opened(file, session)
-    assert found.state.dirty
-    size = found.recover()
+        unended = frozenset({left.by.id}) if why == "unended" else frozenset()
+        session = Session(unended, accepts_all=why == "vouched for")
+        mount = left.bench.on(left.store, session)
+    found = mount.sealed()
+    assert found.provisional
+    outcome = recover(found)
+    assert outcome.changed
+    assert not found.provisional
     assert not found.state.dirty
-    again = OpenFile(opened(file, Session()), Buffers())
-    assert not again.file.state.dirty
-    assert again.size == size > 0
-    assert bytes(again.read(1, SIZE - 1)) == CONTENT[1:SIZE]
+    mount.settle()
+    again = mount.sealed(session=Session())
+    assert not again.provisional
+    assert not again.state.dirty
+    content = OpenFile(again, Buffers())
+    assert content.size == outcome.size == len(left.kept)
+    assert bytes(content.read(0, SIZE * 4)) == left.kept
 
 
 def test_recovering_without_the_right_to_write_changes_nothing(left):
-    file, error = left
-    before = os.pread(file.descriptor, 1 << 20, 0)
-    session = Session(frozenset({file.session.id}))
-    found = opened(file, session, writable=False)
-    found.recover()
-    assert bytes(OpenFile(found, Buffers()).read(1, SIZE - 1)) == CONTENT[1:SIZE]
-    assert os.pread(file.descriptor, 1 << 20, 0) == before
-    with pytest.raises(error):
-        opened(file, Session())
+    before = raw(left)
+    session = Session(frozenset({left.by.id}))
+    found = left.bench.mount.sealed(session=session, writable=False)
+    recover(found)
+    assert bytes(OpenFile(found, Buffers()).read(0, SIZE * 4)) == left.kept
+    assert raw(left) == before
+    with pytest.raises(left.error):
+        left.bench.mount.sealed(session=Session())

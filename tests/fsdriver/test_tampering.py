@@ -11,13 +11,17 @@ import shutil
 
 import pytest
 
+from fsdriver.changes import Changes
+from fsdriver.contentdb import FILE_NAME
 from fsdriver.errors import (
     ChunkInvalid,
     ChunkSetMismatch,
     DirectoryRecordInvalid,
     HeaderInvalid,
     NameBindingMismatch,
+    RolledBack,
     SizeMismatch,
+    StoreRolledBack,
 )
 from fsdriver.format import base32hex
 from tests.filesystem.driver import CALLER, Driver
@@ -25,21 +29,23 @@ from tests.filesystem.driver import CALLER, Driver
 SIZE, STRIDE = 4096, 4136
 OLD = b"".join(bytes([number]) * SIZE for number in range(5))[: 4 * SIZE + 100]
 OTHER = OLD[::-1]
+EVEN = OLD[: 4 * SIZE]
 
 
 class Site:
     """A store with a few files, and its backing files between two mounts."""
 
     def __init__(self, folder: str) -> None:
-        self.driver = Driver(folder)
+        self.driver = Driver(folder, complete=True)
         for name in ("folder", "other folder"):
             self.driver.mkdir(name)
         self.driver.write_file("file", OLD)
         self.driver.write_file("neighbour", OTHER)
         self.driver.write_file("folder/inner", OTHER)
+        self.driver.write_file("even", EVEN)
         self.driver.fs.symlink(*self.driver.split("link"), b"file", CALLER)
         self.driver.fs.symlink(*self.driver.split("other link"), b"neighbour", CALLER)
-        names = ("file", "neighbour", "folder", "other folder", "folder/inner", "link")
+        names = ("file", "neighbour", "even", "folder", "other folder", "folder/inner", "link")
         self.places = {name: self.place(name) for name in (*names, "other link")}
         self.recovered: list[str] = []
 
@@ -52,9 +58,18 @@ class Site:
     def put(self, name: str, raw: bytes) -> None:
         self.places[name].write_bytes(raw)
 
-    def reopen(self) -> None:
-        self.driver.reopen()
+    def reopen(self, **options) -> None:
+        self.driver.close()
+        self.driver.open(**options)
+        self.watch()
+
+    def watch(self) -> None:
         self.driver.tree.report = lambda _inode, error: self.recovered.append(str(error))
+
+    def forget(self) -> None:
+        """A host that has never seen the store; the driver must not run."""
+        (known,) = pathlib.Path(self.driver.state_dir).rglob(FILE_NAME)
+        known.unlink()
 
     def read(self, path: str = "file") -> bytes:
         return self.driver.read_file(path)
@@ -115,6 +130,7 @@ def extend(site):
 def older_chunk(site):
     old = site.record("file", 1)
     site.driver.write_file("file", b"new" * 1000, offset=SIZE)
+    site.driver.checkpoint()
     site.set_record("file", 1, old)
 
 
@@ -125,6 +141,7 @@ def other_header(site):
 def older_header(site):
     old = site.raw("file")[:512]
     site.driver.write_file("file", b"new" * 1000, offset=SIZE)
+    site.driver.checkpoint()
     site.put("file", old + site.raw("file")[512:])
 
 
@@ -151,7 +168,7 @@ def swap_names(site):
         (cut_to_nothing, HeaderInvalid),
         (extend, SizeMismatch),
         (older_chunk, ChunkSetMismatch),
-        (older_header, ChunkSetMismatch),
+        (older_header, RolledBack),
         (other_header, NameBindingMismatch),
         (copy_to_another_name, NameBindingMismatch),
         (swap_names, NameBindingMismatch),
@@ -214,48 +231,53 @@ def test_exchanged_symlinks_are_found_when_one_is_read(site):
 
 
 def dirty_header(site) -> bytes:
-    """What anybody sees who looks at the store while the file is being changed in place."""
-    handle = site.driver.fs.open(site.driver.number("file"), os.O_RDWR)
-    site.driver.fs.write(handle, 10, b"x")
-    seen = bytes(site.raw("file")[:512])
-    site.driver.fs.write(handle, 10, OLD[10:11])
+    """What anybody sees who looks at the store while the file is being extended."""
+    handle = site.driver.fs.open(site.driver.number("even"), os.O_RDWR)
+    site.driver.fs.write(handle, 4 * SIZE, b"x")
+    seen = bytes(site.raw("even")[:512])
+    site.driver.fs.setattr(site.driver.number("even"), Changes(size=4 * SIZE))
     site.driver.fs.release(handle)
+    site.driver.checkpoint()
+    assert site.read("even") == EVEN
     return seen
 
 
 def put_header(site, header: bytes) -> None:
-    site.put("file", header + site.raw("file")[512:])
+    site.put("even", header + site.raw("even")[512:])
 
 
-@pytest.mark.parametrize("attack", [zero, cut_at_a_border, older_chunk])
-def test_a_dirty_header_of_a_session_that_ended_is_found_at_open(site, attack):
-    seen = dirty_header(site)
-    attack(site)
-    put_header(site, seen)
+def test_a_dirty_header_of_a_session_that_ended_is_found_at_open(site):
+    put_header(site, dirty_header(site))
     site.reopen()
+    with pytest.raises(RolledBack, match="older file was put back"):
+        site.read("even")
+    site.driver.close()
+    site.forget()
+    site.driver.open()
     with pytest.raises(HeaderInvalid, match="does not know to have stopped"):
-        site.read()
+        site.read("even")
     assert site.recovered == []
 
 
 def test_a_dirty_header_of_the_running_session_is_found_at_open(site):
     put_header(site, dirty_header(site))
-    with pytest.raises(HeaderInvalid, match="does not know to have stopped"):
-        site.read()
+    with pytest.raises(RolledBack):
+        site.read("even")
 
 
 def test_a_dirty_header_of_a_host_without_its_record_is_found_at_open(site):
-    handle = site.driver.fs.open(site.driver.number("file"), os.O_RDWR)
-    site.driver.fs.write(handle, 10, b"x")
+    handle = site.driver.fs.open(site.driver.number("even"), os.O_RDWR)
+    site.driver.fs.write(handle, 4 * SIZE, b"x")
     site.driver.drop()
     (record,) = pathlib.Path(site.driver.state_dir).rglob("sessions.json")
     record.unlink()
     site.driver.open()
     with pytest.raises(HeaderInvalid, match="-o recover"):
-        site.read()
+        site.read("even")
 
 
-def test_an_empty_files_header_before_a_written_one_is_found_at_open(site):
+@pytest.mark.parametrize("remembers", [True, False])
+def test_an_empty_files_header_before_a_written_one_is_found_at_open(site, remembers):
     """Not dirty, but it does not fit: what tears a write to an empty file looks the same."""
     number = site.driver.fs.mknod(*site.driver.split("empty"), 0o644, 0, CALLER).number
     place = site.place("empty")
@@ -265,9 +287,12 @@ def test_an_empty_files_header_before_a_written_one_is_found_at_open(site):
     place.write_bytes(empty + place.read_bytes()[512:])
     assert site.driver.fs.getattr(number).size == 7
     for _ in range(2):
-        with pytest.raises(SizeMismatch):
+        site.driver.close()
+        if not remembers:
+            site.forget()
+        site.driver.open()
+        with pytest.raises(RolledBack if remembers else SizeMismatch):
             site.read("empty")
-        site.reopen()
 
 
 def killed(site) -> None:
@@ -276,22 +301,179 @@ def killed(site) -> None:
     site.driver.fs.write(handle, 0, OTHER[:1])
     site.driver.drop()
     site.driver.open()
-    site.driver.tree.report = lambda _inode, error: site.recovered.append(str(error))
+    site.watch()
 
 
-def test_after_a_stop_a_chunk_that_the_header_names_is_never_a_hole(site):
-    seen = dirty_header(site)
-    put_header(site, seen)
+def test_after_a_stop_what_a_checkpoint_made_durable_is_never_a_hole(site):
+    site.driver.checkpoint()
     zero(site)
     killed(site)
     handle = site.driver.fs.open(site.driver.number("file"), os.O_RDONLY)
-    assert len(site.recovered) == 1
     assert bytes(site.driver.fs.read(handle, 0, SIZE)) == OLD[:SIZE]
     with pytest.raises(ChunkInvalid):
         site.driver.fs.read(handle, SIZE, SIZE)
     site.driver.fs.release(handle)
     with pytest.raises(ChunkInvalid):
         site.read()
+
+
+@pytest.mark.parametrize(
+    ("attack", "error"),
+    [
+        (modify, ChunkInvalid),
+        (cut_at_a_border, SizeMismatch),
+        (cut_to_the_header, SizeMismatch),
+        (older_chunk, ChunkSetMismatch),
+        (older_header, RolledBack),
+        (other_header, NameBindingMismatch),
+        (copy_to_another_name, NameBindingMismatch),
+    ],
+)
+def test_after_a_stop_what_a_checkpoint_made_durable_is_vetted_as_ever(site, attack, error):
+    site.driver.checkpoint()
+    attack(site)
+    killed(site)
+    with pytest.raises(error):
+        site.read()
+
+
+def test_after_a_stop_a_header_from_before_a_checkpoint_is_found_at_open(site):
+    """Its session never ended, but this host knows that it was not the last."""
+    put_header(site, dirty_header(site))
+    killed(site)
+    with pytest.raises(RolledBack):
+        site.read("even")
+
+
+def test_an_old_header_is_found_at_open_by_a_mount_with_recover(site):
+    put_header(site, dirty_header(site))
+    site.reopen(recover=True)
+    with pytest.raises(RolledBack):
+        site.read("even")
+
+
+# What only the host's memory finds
+
+
+def test_a_whole_file_of_before_is_found_at_open(site):
+    old = site.raw("file")
+    site.driver.write_file("file", b"new" * 1000)
+    for stop in (site.reopen, lambda: killed(site)):
+        site.driver.checkpoint()
+        site.put("file", old)
+        stop()
+        with pytest.raises(RolledBack, match="older file was put back"):
+            site.read()
+
+
+def test_a_whole_file_of_before_is_found_by_the_mount_that_wrote_the_newer_one(site):
+    old = site.raw("file")
+    site.driver.write_file("file", b"new" * 1000)
+    site.driver.checkpoint()
+    site.put("file", old)
+    with pytest.raises(RolledBack):
+        site.read()
+
+
+def test_a_whole_store_of_before_is_not_mounted(site, tmp_path):
+    shutil.copytree(site.driver.store, tmp_path / "before", symlinks=True)
+    site.driver.write_file("file", b"new" * 1000)
+    site.driver.close()
+    shutil.rmtree(site.driver.store)
+    shutil.copytree(tmp_path / "before", site.driver.store, symlinks=True)
+    for read_only in (False, True):
+        with pytest.raises(StoreRolledBack, match="older than this host knows"):
+            site.driver.open(read_only=read_only)
+
+
+def test_a_store_without_its_journal_is_not_mounted(site):
+    site.driver.close()
+    shutil.rmtree(os.path.join(site.driver.store, ".ckfs", "journal"))
+    with pytest.raises(StoreRolledBack):
+        site.driver.open()
+
+
+@pytest.mark.parametrize("name", ["file", "folder", "link"])
+def test_what_was_deleted_in_the_store_is_found_until_the_loss_is_accepted(site, name):
+    place = site.places[name]
+    site.driver.checkpoint()
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place)
+    else:
+        place.unlink()
+    for _ in range(2):
+        with pytest.raises(RolledBack, match="deleted in the store"):
+            site.driver.number(name)
+        site.reopen()
+    parent, text = site.driver.split(name)
+    (site.driver.fs.rmdir if name == "folder" else site.driver.fs.unlink)(parent, text)
+    for _ in range(2):
+        with pytest.raises(FileNotFoundError):
+            site.driver.number(name)
+        site.reopen()
+
+
+def test_a_file_under_its_name_before_the_last_is_found_at_open(site):
+    """Rotating a log: the old one is still valid under the name that it had."""
+    site.driver.fs.rename(*site.driver.split("file"), *site.driver.split("file.1"))
+    site.driver.write_file("file", b"today")
+    site.driver.checkpoint()
+    shutil.copyfile(site.place("file.1"), site.place("file"))
+    site.reopen()
+    with pytest.raises(RolledBack, match="in its place"):
+        site.read()
+    assert site.read("file.1") == OLD
+
+
+def test_a_file_under_its_name_before_the_last_is_found_where_nothing_is(site):
+    old = site.places["file"]
+    site.driver.fs.rename(*site.driver.split("file"), *site.driver.split("file.1"))
+    site.driver.checkpoint()
+    shutil.copyfile(site.place("file.1"), old)
+    site.reopen()
+    with pytest.raises(RolledBack, match="no such entry"):
+        site.read()
+
+
+def test_a_file_that_was_removed_is_found_when_it_is_put_back(site):
+    old = site.raw("file")
+    site.driver.checkpoint()
+    site.driver.fs.unlink(*site.driver.split("file"))
+    site.driver.checkpoint()
+    site.put("file", old)
+    site.reopen()
+    with pytest.raises(RolledBack, match="no such entry"):
+        site.read()
+
+
+def test_a_folder_under_its_name_before_the_last_is_found_when_it_is_entered(site):
+    site.driver.fs.rename(*site.driver.split("folder"), *site.driver.split("moved"))
+    site.driver.checkpoint()
+    site.place("moved").rename(site.places["folder"])
+    site.reopen()
+    with pytest.raises(RolledBack, match="no such entry"):
+        site.driver.names(site.driver.number("folder"))
+
+
+def test_a_symlink_of_three_links_under_another_name_is_found_when_it_is_read(site):
+    for name in ("second", "third"):
+        site.driver.fs.link(site.driver.number("link"), *site.driver.split(name))
+    text = os.readlink(site.place("third"))
+    site.places["other link"].unlink()
+    site.places["other link"].symlink_to(text)
+    site.reopen()
+    with pytest.raises(RolledBack, match="in its place"):
+        site.driver.fs.readlink(site.driver.number("other link"))
+
+
+def test_a_file_of_five_links_under_another_name_is_found_at_open(site):
+    for count in range(4):
+        site.driver.fs.link(site.driver.number("file"), *site.driver.split(f"link {count}"))
+    site.driver.checkpoint()
+    shutil.copyfile(site.places["file"], site.places["neighbour"])
+    site.reopen()
+    with pytest.raises(RolledBack, match="in its place"):
+        site.read("neighbour")
 
 
 def test_a_short_name_that_was_made_a_long_one_is_foreign(site):
@@ -332,27 +514,21 @@ def test_a_symlinks_text_of_a_rename_is_of_no_use_under_a_third_name(site, nth):
 # What this version does not find
 
 
-def test_not_found_a_whole_file_of_before(site):
+def test_not_found_on_a_host_that_remembers_nothing_a_whole_file_of_before(site):
     old = site.raw("file")
     site.driver.write_file("file", b"new" * 1000)
-    site.put("file", old)
-    site.reopen()
-    assert site.read() == OLD
-
-
-def test_not_found_a_whole_store_of_before(site, tmp_path):
-    shutil.copytree(site.driver.store, tmp_path / "before", symlinks=True)
-    site.driver.write_file("file", b"new" * 1000)
     site.driver.close()
-    shutil.rmtree(site.driver.store)
-    shutil.copytree(tmp_path / "before", site.driver.store, symlinks=True)
+    site.put("file", old)
+    site.forget()
     site.driver.open()
     assert site.read() == OLD
 
 
-def test_not_found_a_file_that_was_deleted(site):
+def test_not_found_on_a_host_that_learns_a_file_that_was_deleted_before(site):
+    site.driver.close()
     site.places["file"].unlink()
-    site.reopen()
+    site.forget()
+    site.driver.open()
     assert b"file" not in site.driver.names()
 
 
@@ -372,62 +548,44 @@ def test_not_found_another_kind_of_node_under_a_name(site):
     assert status.mode & 0o170000 == 0o010000
 
 
-@pytest.mark.parametrize("attack", [cut_at_a_border, older_chunk])
-def test_not_found_but_reported_a_header_of_a_session_that_never_ended(site, attack):
-    """With such a header in place, what lies behind it is taken as after an unclean stop."""
-    seen = dirty_header(site)
-    attack(site)
-    put_header(site, seen)
+def test_not_found_but_reported_a_file_cut_since_the_last_checkpoint_before_a_stop(site):
+    """Nothing says that it had been longer on the disk."""
+    cut_at_a_border(site)
     killed(site)
-    assert site.read() != b""
+    assert site.read() == OLD[: 3 * SIZE]
     assert len(site.recovered) == 1
     assert "was being written when its driver stopped" in site.recovered[0]
 
 
-def test_not_found_but_reported_an_old_header_while_mounted_with_recover(site):
-    seen = dirty_header(site)
-    older_chunk(site)
-    put_header(site, seen)
-    site.driver.close()
-    site.driver.open(recover=True)
-    site.driver.tree.report = lambda _inode, error: site.recovered.append(str(error))
-    assert site.read() == OLD
+def test_not_found_but_reported_a_chunk_zeroed_since_the_last_checkpoint_before_a_stop(site):
+    zero(site)
+    killed(site)
+    assert site.read() == OLD[:SIZE] + bytes(SIZE) + OLD[2 * SIZE :]
     assert len(site.recovered) == 1
+    assert "1 chunks were never written whole" in site.recovered[0]
 
 
-def test_not_found_a_file_under_its_name_before_the_last(site):
-    """Rotating a log: the old one is still valid under the name that it had."""
-    site.driver.fs.rename(*site.driver.split("file"), *site.driver.split("file.1"))
-    site.driver.write_file("file", b"today")
-    place = site.place("file")
-    shutil.copyfile(site.place("file.1"), place)
-    site.reopen()
-    assert site.read() == OLD
+def test_not_found_but_reported_what_was_deleted_before_a_stop(site):
+    """The driver may have removed it itself, just before it stopped."""
+    site.driver.checkpoint()
+    site.places["file"].unlink()
+    site.driver.drop()
+    said = []
+    site.driver.open(report=lambda _inode, error: said.append(str(error)))
+    assert b"file" not in site.driver.names()
+    assert len(said) == 1
+    assert "is gone since the last stop" in said[0]
 
 
-def test_not_found_a_folder_under_its_name_before_the_last(site):
-    site.driver.fs.rename(*site.driver.split("folder"), *site.driver.split("moved"))
-    site.place("moved").rename(site.places["folder"])
-    site.reopen()
-    assert list(site.driver.names(site.driver.number("folder"))) == [b"inner"]
-
-
-def test_not_found_a_symlink_of_three_links_under_another_name(site):
-    for name in ("second", "third"):
-        site.driver.fs.link(site.driver.number("link"), *site.driver.split(name))
-    text = os.readlink(site.place("third"))
-    site.places["other link"].unlink()
-    site.places["other link"].symlink_to(text)
-    site.reopen()
-    assert site.driver.fs.readlink(site.driver.number("other link")) == b"file"
-
-
-def test_not_found_a_file_of_five_links_under_another_name(site):
-    for count in range(4):
-        site.driver.fs.link(site.driver.number("file"), *site.driver.split(f"link {count}"))
-    shutil.copyfile(site.places["file"], site.places["neighbour"])
-    site.reopen()
-    assert site.read("neighbour") == OLD
+def test_not_found_but_reported_an_old_header_by_a_host_that_remembers_nothing(site):
+    """With -o recover an administrator vouches for all that other hosts left."""
+    put_header(site, dirty_header(site))
+    site.driver.close()
+    site.forget()
+    site.driver.open(recover=True)
+    site.watch()
+    assert site.read("even") == EVEN
+    assert len(site.recovered) == 1
 
 
 def test_not_found_an_attribute_that_was_removed_or_is_older(site):
