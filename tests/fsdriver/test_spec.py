@@ -18,7 +18,7 @@ from fsdriver.format import directory, header, names
 from fsdriver.format import journal as journal_format
 from fsdriver.format.directory import DirectoryRecord
 from fsdriver.format.extents import ExtentMap
-from fsdriver.format.geometry import Geometry
+from fsdriver.format.geometry import HEADER_SIZE, Geometry
 from fsdriver.format.header import ClearHeader, ExtentPage, SealedState
 from fsdriver.format.journal import Draft, JournalCipher, JournalHead, Transaction
 from tests.fsdriver import test_tampering
@@ -66,7 +66,7 @@ def test_the_tables_have_no_gaps_and_the_sizes_of_the_code():
     frame = layout(section("11.3"))
     assert [offset for offset, _length in frame[:9]] == [0, 4, 8, 16, 24, 40, 48, 56, 64]
     assert frame[7][0] + frame[7][1] == journal_format.FRAME_HEAD
-    assert frame[8] == (64, header.CLEAR_SIZE + header.SEALED_SIZE)
+    assert frame[8] == (64, HEADER_SIZE)
     assert frame[9:] == [(0, 8), (8, 4)]
     assert journal_format.size_of([(0, 0)]) - journal_format.size_of([]) == 12
     assert journal_format.size_of([]) == 64 + 512 + 16
