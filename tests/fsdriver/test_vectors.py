@@ -8,7 +8,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from fsdriver import errors
-from fsdriver.format import directory, filekeys, header
+from fsdriver.format import directory, filekeys, header, journal
 from fsdriver.format.extents import ExtentMap
 from fsdriver.format.header import ClearHeader
 from fsdriver.format.names import NameCipher
@@ -38,7 +38,7 @@ def site(case: dict) -> reader.Site:
 def test_the_vectors_are_what_the_code_makes():
     assert json.loads(json.dumps(generate_format.build())) == VECTORS
     assert all(VECTORS.values())
-    assert sum(len(kind) for kind in VECTORS.values()) >= 110
+    assert sum(len(kind) for kind in VECTORS.values()) >= 150
 
 
 @cases("file_keys")
@@ -191,6 +191,55 @@ def test_xattrs(case):
     assert site(case).open_xattr(owner_id, case["attribute"], stored) == (name, value)
     with pytest.raises(reader.Refused, match="NameInvalid"):
         site(case).open_xattr(bytes(16), case["attribute"], stored)
+
+
+@cases("journal_heads")
+def test_journal_heads(case):
+    metadata_key, session, salt, raw = unhex(case, "metadata_key", "session", "salt", "head")
+    head = reader.open_journal_head(raw, metadata_key)
+    assert head[:3] == (case["epoch"], session, salt)
+    assert journal.open_head(raw + b"more", metadata_key).head == head[:3]
+
+
+@cases("invalid_journal_heads")
+def test_invalid_journal_heads(case):
+    metadata_key, raw = unhex(case, "metadata_key", "head")
+    with pytest.raises(getattr(errors, case["error"])):
+        journal.open_head(raw, metadata_key)
+    with pytest.raises(reader.Refused, match=case["error"]):
+        reader.open_journal_head(raw, metadata_key)
+
+
+@cases("journal_transactions")
+def test_journal_transactions(case):
+    metadata_key, head, raw = unhex(case, "metadata_key", "journal_head", "transaction")
+    found = reader.open_transaction(
+        raw, case["number"], reader.open_journal_head(head, metadata_key)
+    )
+    assert found._asdict() == {
+        "file_id": bytes.fromhex(case["file_id"]),
+        "inode": case["inode"],
+        "cut": case["cut"],
+        "final_length": case["final_length"],
+        "header": bytes.fromhex(case["header"]),
+        "images": [(offset, bytes.fromhex(image)) for offset, image in case["images"]],
+    }
+    cipher = journal.open_head(head, metadata_key)
+    change, images = journal.parse(memoryview(raw), 80, case["number"], cipher)
+    cut = journal.NO_CUT if case["cut"] is None else case["cut"]
+    assert change == (found.file_id, found.inode, cut, found.final_length, found.header)
+    assert [
+        (image.offset, raw[image.position - 80 :][: image.length]) for image in images
+    ] == found.images
+
+
+@cases("invalid_journal_transactions")
+def test_invalid_journal_transactions(case):
+    metadata_key, head, raw = unhex(case, "metadata_key", "journal_head", "transaction")
+    with pytest.raises(getattr(errors, case["error"])):
+        journal.parse(memoryview(raw), 80, case["number"], journal.open_head(head, metadata_key))
+    with pytest.raises(reader.Refused, match=case["error"]):
+        reader.open_transaction(raw, case["number"], reader.open_journal_head(head, metadata_key))
 
 
 @cases("store_documents")

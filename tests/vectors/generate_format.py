@@ -22,6 +22,7 @@ from fsdriver.format.chunk import KIND_CHUNK, KIND_EXTENT_MAP, ChunkCipher, Chun
 from fsdriver.format.directory import DirectoryRecord
 from fsdriver.format.extents import ExtentMap
 from fsdriver.format.header import ClearHeader, ExtentPage, SealedState
+from fsdriver.format.journal import NO_CUT, Draft, JournalCipher, JournalHead, Transaction, size_of
 from fsdriver.format.names import NameCipher
 from fsdriver.format.xaes import Xaes256Gcm
 from fsdriver.store import StoreDocument
@@ -63,6 +64,10 @@ def build() -> dict[str, list[Case]]:
         "symlinks": _symlinks(),
         "invalid_symlinks": _invalid_symlinks(),
         "xattrs": [_xattr(b"user.tag", b"blue"), _xattr(b"user.\xc3\xbc", b"")],
+        "journal_heads": [_journal_head(head) for head in _JOURNALS.values()],
+        "invalid_journal_heads": _invalid_journal_heads(),
+        "journal_transactions": _journal_transactions(),
+        "invalid_journal_transactions": _invalid_journal_transactions(),
         "store_documents": [_store_document("encrypted"), _store_document("plaintext")],
     }
 
@@ -420,6 +425,148 @@ def _xattr(name: bytes, value: bytes) -> Case:
     return hexed(values | {"salt": salt, "stored": stored}) | {
         "attribute": NAMES.encrypt_xattr_name(FILE_ID, name)
     }
+
+
+_JOURNALS = {
+    "first": JournalHead(1, SESSION, fixed("journal", 32)),
+    "last": JournalHead((1 << 63) - 1, bytes(16), fixed("another journal", 32)),
+}
+
+
+def _journal_head(head: JournalHead) -> Case:
+    raw = JournalCipher(METADATA_KEY, head).sealed_head()
+    values = {"metadata_key": METADATA_KEY, "session": head.session, "salt": head.salt}
+    return {"epoch": head.epoch} | hexed(values | {"head": raw})
+
+
+def _changed(data: bytes, offset: int, value: bytes) -> bytes:
+    return data[:offset] + value + data[offset + len(value) :]
+
+
+def _invalid_journal_heads() -> list[Case]:
+    cipher = JournalCipher(METADATA_KEY, _JOURNALS["first"])
+    good = cipher.sealed_head()
+    other = JournalCipher(fixed("other metadata key", 32), _JOURNALS["first"])
+    cases = {
+        "nothing": b"",
+        "zeros": bytes(80),
+        "one byte short": good[:79],
+        "another magic": _changed(good, 0, b"CKFS"),
+        "for a newer reader": _changed(good, 5, b"\2"),
+        "filler": _changed(good, 7, b"\1"),
+        "another epoch": _changed(good, 8, (2).to_bytes(8)),
+        "another session": _changed(good, 16, bytes(16)),
+        "another salt": _changed(good, 32, bytes(32)),
+        "a changed last byte": good[:-1] + bytes([good[-1] ^ 1]),
+        "another store's": other.sealed_head(),
+        "another transaction's tag": good[:64] + cipher.tag(1, good[:64]),
+    }
+    return [
+        {"comment": comment, "error": "JournalInvalid"}
+        | hexed({"metadata_key": METADATA_KEY, "head": raw})
+        for comment, raw in cases.items()
+    ]
+
+
+def _sealed_header(state: SealedState) -> bytes:
+    return header.seal(CLEAR.pack(), state, AESSIV(KEYS.seal_key))
+
+
+def _transaction(
+    cipher: JournalCipher, sequence: int, change: Transaction, images: list[tuple[int, bytes]]
+) -> bytes:
+    lengths = [(offset, len(image)) for offset, image in images]
+    frame = bytearray(size_of(lengths))
+    draft = Draft(memoryview(frame), lengths)
+    for number, (_offset, image) in enumerate(images):
+        draft.image(number)[:] = image
+    draft.finish(cipher, sequence, change)
+    return bytes(frame)
+
+
+def _journal_transactions() -> list[Case]:
+    states = _states()
+    dense, sparse = states["dense, 5000 bytes"], states["sparse, map in the header"]
+    shapes: list[tuple[str, int, int, int, SealedState, list[tuple[int, bytes]]]] = [
+        ("a header alone", 1, NO_CUT, 512, states["empty"], []),
+        ("one chunk", 2, NO_CUT, 5552, dense, [(512, fixed("image", 64))]),
+        ("cut to nothing", 3, 512, 512, states["empty"], []),
+        ("cut and shortened", 4, 512, 5552, dense, [(512, fixed("shortened", 48))]),
+        (
+            "two chunks apart",
+            (1 << 64) - 1,
+            NO_CUT,
+            (1 << 40) + 512 + 40 * (1 << 24),
+            sparse,
+            [(512, fixed("first", 100)), (512 + 5 * 65576, fixed("second", 64))],
+        ),
+    ]
+    cases = []
+    for comment, sequence, cut, length, state, images in shapes:
+        cipher = JournalCipher(METADATA_KEY, _JOURNALS["first"])
+        change = Transaction(FILE_ID, 4711, cut, length, _sealed_header(state))
+        cases.append(
+            {
+                "comment": comment,
+                "number": sequence,
+                "inode": change.inode,
+                "cut": None if cut == NO_CUT else cut,
+                "final_length": length,
+                "images": [[offset, image.hex()] for offset, image in images],
+            }
+            | hexed({"metadata_key": METADATA_KEY, "journal_head": cipher.sealed_head()})
+            | hexed({"file_id": FILE_ID, "header": change.header})
+            | hexed({"transaction": _transaction(cipher, sequence, change, images)})
+        )
+    return cases
+
+
+def _invalid_journal_transactions() -> list[Case]:
+    cipher = JournalCipher(METADATA_KEY, _JOURNALS["first"])
+    other = JournalCipher(METADATA_KEY, _JOURNALS["last"])
+    change = Transaction(
+        FILE_ID, 4711, NO_CUT, 5552, _sealed_header(_states()["dense, 5000 bytes"])
+    )
+    image = (512, fixed("image", 64))
+    good = _transaction(cipher, 7, change, [image])
+
+    def retagged(offset: int, value: bytes, sequence: int = 7) -> bytes:
+        body = _changed(good[:-16], offset, value)
+        return body + cipher.tag(sequence, body)
+
+    cases = {
+        "nothing": b"",
+        "zeros": bytes(len(good)),
+        "torn": good[:-1],
+        "torn, and zeros": good[:-40] + bytes(40),
+        "a byte too many": good + b"\0",
+        "another magic": _changed(good, 0, b"CKFJ"),
+        "another epoch's": _transaction(other, 7, change, [image]),
+        "the one before": _transaction(cipher, 6, change, [image]),
+        "the one after": _transaction(cipher, 8, change, [image]),
+        "another file id": _changed(good, 24, bytes(16)),
+        "another inode": _changed(good, 40, bytes(8)),
+        "another header": _changed(good, 64, bytes(512)),
+        "an image elsewhere": _changed(good, 576, (1024).to_bytes(8)),
+        "a changed image": _changed(good, 588, b"\0"),
+        "a changed last byte": good[:-1] + bytes([good[-1] ^ 1]),
+        "tagged: another number": retagged(16, (8).to_bytes(8)),
+        "tagged: another magic": retagged(0, b"CKFJ"),
+        "tagged: too many images": retagged(4, b"\xff\xff\xff\xff"),
+        "tagged: two images in the room of one": retagged(4, (2).to_bytes(4)),
+        "tagged: no image in the room of one": retagged(4, bytes(4)),
+        "tagged: an image beyond the end": retagged(584, (65).to_bytes(4)),
+        "tagged: an image too short": retagged(584, (63).to_bytes(4)),
+        "tagged: an offset beyond every file": retagged(576, b"\xff" * 8),
+        "tagged: a length beyond every file": retagged(56, b"\xff" * 8),
+        "tagged: another length": retagged(8, (len(good) + 1).to_bytes(8)),
+    }
+    return [
+        {"comment": comment, "number": 7, "error": "JournalInvalid"}
+        | hexed({"metadata_key": METADATA_KEY, "journal_head": cipher.sealed_head()})
+        | hexed({"transaction": raw})
+        for comment, raw in cases.items()
+    ]
 
 
 def _store_document(names: Any) -> Case:

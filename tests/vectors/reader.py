@@ -2,6 +2,7 @@
 
 Imports the standard library and `cryptography`, nothing of the package, so that whatever both
 read is what the two specifications say. Only service-managed roots; never writes to the store.
+Files with transactions in the journal are shown as they are after a replay.
 
     python reader.py STORE STATE            prints JSON: path -> kind, SHA-256, target, attributes
     python reader.py STORE STATE --to DIR   writes the plaintext tree to a new folder, too
@@ -241,19 +242,21 @@ def ciphertext_size(size: int, chunk_size: int) -> int:
     return 512 + size + 40 * -(-size // chunk_size)
 
 
-def read_content(descriptor: int, clear: Clear, sealed: Sealed, keys: FileKeys) -> Iterator[bytes]:
+def read_content(
+    file: "BackingFile", clear: Clear, sealed: Sealed, keys: FileKeys
+) -> Iterator[bytes]:
     """Chunk by chunk; the set is compared behind the last one."""
     size, chunk_size = sealed.size, clear.chunk_size
     stride, chunks = chunk_size + 40, -(-size // chunk_size)
     if sealed.dirty:
         refuse("HeaderInvalid", "was left unsealed: mount the store where it was written")
-    if os.fstat(descriptor).st_size != ciphertext_size(size, chunk_size):
+    if file.length != ciphertext_size(size, chunk_size):
         refuse("SizeMismatch", "was cut or extended")
     packed = sealed.extents
     if sealed.pages:
         packed = b""
         for page in sealed.pages:
-            record = os.pread(descriptor, stride, 512 + page.chunk_index * stride)
+            record = file.read(stride, 512 + page.chunk_index * stride)
             if record[:24] != page.nonce or page.length > chunk_size or len(record) != stride:
                 refuse("HeaderInvalid", "a page of the extent map is not the sealed one")
             plain = open_record(
@@ -267,7 +270,7 @@ def read_content(descriptor: int, clear: Clear, sealed: Sealed, keys: FileKeys) 
             yield bytes(min(chunk_size, size - index * chunk_size))
         for index in range(first, end):
             length = min(chunk_size, size - index * chunk_size)
-            record = os.pread(descriptor, length + 40, 512 + index * stride)
+            record = file.read(length + 40, 512 + index * stride)
             if len(record) != length + 40:
                 refuse("ChunkInvalid", f"chunk {index}: cut")
             yield open_record(keys.chunk_key, clear.file_id, index, record, b"\x01\x01")
@@ -275,6 +278,146 @@ def read_content(descriptor: int, clear: Clear, sealed: Sealed, keys: FileKeys) 
         following = end
     if digest != sealed.chunk_set:
         refuse("ChunkSetMismatch", "a chunk was put back to an older version")
+
+
+# FORMAT.md 11: the journal
+
+
+class Head(NamedTuple):
+    epoch: int
+    session: bytes
+    salt: bytes
+    gcm: AESGCM
+
+    def holds(self, number: int, data: bytes, tag: bytes) -> bool:
+        try:
+            return not self.gcm.decrypt(number.to_bytes(12, "big"), tag, data)
+        except InvalidTag:
+            return False
+
+
+def open_journal_head(raw: bytes, metadata_key: bytes) -> Head:
+    if len(raw) != 80 or raw[:4] != b"CKFJ" or raw[5] > READER or any(raw[6:8]):
+        refuse("JournalInvalid", "no head of a journal")
+    gcm = AESGCM(expand(metadata_key, b"ckfs 1 journal" + raw[:64], 32))
+    head = Head(int.from_bytes(raw[8:16], "big"), raw[16:32], raw[32:64], gcm)
+    if not head.holds(0, raw[:64], raw[64:]):
+        refuse("JournalInvalid", "a head that was changed, or another store's")
+    return head
+
+
+class Transaction(NamedTuple):
+    file_id: bytes
+    inode: int
+    cut: int | None
+    final_length: int
+    header: bytes
+    images: list[tuple[int, bytes]]
+
+
+def open_transaction(raw: bytes, number: int, head: Head) -> Transaction:
+    """One whole transaction, from its magic to its tag."""
+    body = raw[:-16]
+    fields = [int.from_bytes(raw[at : at + 8], "big") for at in (8, 16, 40, 48, 56)]
+    length, said, inode, cut, final_length = fields
+    if raw[:4] != b"CKJT" or length != len(raw) or said != number:
+        refuse("JournalInvalid", "no transaction begins here")
+    if not head.holds(number, body, raw[-16:]):
+        refuse("JournalInvalid", "a transaction that is torn, or was changed")
+    count = int.from_bytes(raw[4:8], "big")
+    at = 576 + 12 * count
+    if at > len(body):
+        refuse("JournalInvalid", "more images than there is room for")
+    images = []
+    for place in range(576, at, 12):
+        offset = int.from_bytes(body[place : place + 8], "big")
+        size = int.from_bytes(body[place + 8 : place + 12], "big")
+        if offset + size >= 1 << 63:
+            refuse("JournalInvalid", "an image beyond the end of every file")
+        images.append((offset, body[at : at + size]))
+        at += size
+    if at != len(body) or final_length >= 1 << 63:
+        refuse("JournalInvalid", "images that are not in their places")
+    uncut = cut == (1 << 64) - 1
+    return Transaction(raw[24:40], inode, None if uncut else cut, final_length, raw[64:576], images)
+
+
+class Pending:
+    """What the journal is to make of one backing file."""
+
+    def __init__(self) -> None:
+        self.inode = 0
+        self.header = b""
+        self.final_length = 0
+        self.whole_below: int | None = None
+        """What lies in place from here on was cut off."""
+        self.images: dict[int, bytes] = {}
+
+    def take(self, change: Transaction) -> None:
+        if change.cut is not None:
+            before = change.cut if self.whole_below is None else self.whole_below
+            self.whole_below = min(change.cut, before)
+            for offset in [one for one in self.images if one >= change.cut]:
+                del self.images[offset]
+        self.images.update(change.images)
+        self.inode, self.header = change.inode, change.header
+        self.final_length = change.final_length
+
+
+def read_journal(folder: str, metadata_key: bytes) -> dict[bytes, Pending]:
+    """By file id. Without a host's record every journal counts whose head authenticates."""
+    journals = []
+    for name in ("a", "b"):
+        try:
+            with open(os.path.join(folder, name), "rb") as file:
+                raw = file.read()
+            journals.append((open_journal_head(raw[:80], metadata_key), raw))
+        except (FileNotFoundError, Refused):
+            continue
+    pending: dict[bytes, Pending] = {}
+    for head, raw in sorted(journals, key=lambda one: one[0].epoch):
+        at, number = 80, 1
+        while at < len(raw):
+            length = int.from_bytes(raw[at + 8 : at + 16], "big")
+            try:
+                change = open_transaction(raw[at : at + length], number, head)
+            except Refused:
+                break
+            pending.setdefault(change.file_id, Pending()).take(change)
+            at, number = at + length, number + 1
+    return pending
+
+
+class BackingFile:
+    """A backing file as it is after a replay."""
+
+    def __init__(self, descriptor: int, pending: dict[bytes, Pending]) -> None:
+        self._descriptor = descriptor
+        status = os.fstat(descriptor)
+        header = os.pread(descriptor, 512, 0)
+        self.length = status.st_size
+        if any(header):
+            self._pending = pending.get(header[16:32])
+        else:
+            found = [one for one in pending.values() if one.inode == status.st_ino]
+            self._pending = found[0] if found else None
+        if self._pending is not None:
+            self.length = self._pending.final_length
+
+    def read(self, length: int, offset: int) -> bytes:
+        """A record, or the header; shorter only at the end of the file."""
+        pending = self._pending
+        if pending is None:
+            return os.pread(self._descriptor, length, offset)
+        if not offset:
+            return pending.header[:length]
+        if offset in pending.images:
+            return pending.images[offset][:length]
+        data = os.pread(self._descriptor, length, offset)
+        if pending.whole_below is not None:
+            data = data[: max(0, pending.whole_below - offset)]
+        length = max(0, min(length, self.length - offset))
+        return data[:length].ljust(length, b"\0")
 
 
 # FORMAT.md 7 to 10: what a site's metadata key opens
@@ -473,6 +616,8 @@ class Reader:
         root = self.sites[bytes.fromhex(self.document["site_id"])]
         if store_mac(self.document, root.metadata_key) != self.document["mac"]:
             refuse("StoreDamaged", "the store document's MAC fails")
+        journal = os.path.join(store, ".ckfs", "journal")
+        self.pending = read_journal(journal, root.metadata_key)
         self.chunk_size = self.document["chunk_size"]
         self.plaintext_names = self.document["names"] == "plaintext"
         self.found: dict[str, dict[str, Any]] = {}
@@ -549,7 +694,8 @@ class Reader:
         descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW)
         copy = None
         try:
-            raw = os.pread(descriptor, 512, 0)
+            file = BackingFile(descriptor, self.pending)
+            raw = file.read(512, 0)
             clear, sealed, keys = open_header(raw, site.file_key(parse_clear(raw)))
             if clear.chunk_size != self.chunk_size:
                 refuse("HeaderInvalid", "another store's chunk size")
@@ -558,7 +704,7 @@ class Reader:
             if self._to is not None:
                 copy = open(self._to + path, "xb")  # noqa: SIM115 closed below
             digest = hashlib.sha256()
-            for plain in read_content(descriptor, clear, sealed, keys):
+            for plain in read_content(file, clear, sealed, keys):
                 digest.update(plain)
                 if copy is not None:
                     copy.write(plain)
