@@ -38,6 +38,10 @@ class Host(Protocol):
         ...
 
 
+def _nothing() -> None:
+    """A step that waits for nothing."""
+
+
 class Checkpoints:
     """Of one mount."""
 
@@ -62,6 +66,11 @@ class Checkpoints:
         if time.monotonic() - self._last < SECONDS:
             return False
         return bool(journal.pending_bytes or journal.closing is not None or self._host.pending)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether who writes should wait, lest the journal outgrow what a checkpoint moves."""
+        return self._running and self._journal.pending_bytes > 2 * JOURNAL_LIMIT
 
     def steps(self) -> Iterator[Waiting]:
         """Each step waits for a disk and may run on another thread; between them, on this one.
@@ -91,7 +100,8 @@ class Checkpoints:
             yield self._sync
             yield lambda: journal.sync(epoch)
             for file in list(epoch.files.values()):
-                journal.apply(epoch, file)
+                for _bytes in journal.apply(epoch, file):
+                    yield _nothing  # others are served meanwhile
         yield self._sync
         fresh: list[Epoch] = []
         yield lambda: fresh.append(journal.begin_anew(epoch))

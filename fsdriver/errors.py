@@ -21,6 +21,7 @@
        │  ├─ DirectoryRecordInvalid
        │  ├─ JournalInvalid
        │  └─ RolledBack            an older state, or one that this host did not make
+       │     └─ EntryMissing
        ├─ FormatUnsupported       EOPNOTSUPP  written by a newer ckfs
        ├─ KeyUnavailable          ENOKEY      the lease ran out and no root key answered
        └─ KeyRejected             EKEYREJECTED a wrapped key that does not open
@@ -139,6 +140,10 @@ class JournalInvalid(Damaged):
 
 class RolledBack(Damaged):
     """Authentic, but not what this host knows to be there: put back, planted or deleted."""
+
+
+class EntryMissing(RolledBack):
+    """A name that this host knows, and that is not in the store any more."""
 
 
 class FormatUnsupported(FileError):

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from fsdriver.errors import Recovered, RolledBack
+from fsdriver.errors import EntryMissing, Recovered, RolledBack
 from fsdriver.folder import Folder
 from fsdriver.format.directory import DirectoryRecord
 from fsdriver.sessions import Session
@@ -108,10 +108,16 @@ class Expectations:
 
     # What is not there
 
+    def misses(self, folder: Folder, text: str) -> bool:
+        """Whether a name that leads nowhere should lead somewhere."""
+        if self._entries is None:
+            return False
+        return text in self._entries.expected(folder.record.directory_id)
+
     def miss(self, folder: Folder, text: str) -> None:
-        """A name leads nowhere. Raises RolledBack if it should not."""
-        if self._entries is not None and text in self._entries.expected(folder.record.directory_id):
-            raise RolledBack(
+        """A name leads nowhere. Raises EntryMissing if it should not."""
+        if self.misses(folder, text):
+            raise EntryMissing(
                 f"the entry {text!r} was deleted in the store behind the driver's back; restore "
                 "it from a backup, or remove the name here to accept the loss"
             )

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from fsdriver import control
+from fsdriver import control, listing
 from fsdriver.attributes import Attributes
 from fsdriver.changes import Changes, change
 from fsdriver.errors import CkfsError, refuse
@@ -253,6 +253,11 @@ class Filesystem:
             raise refuse(errno.EBADF)
         return content.write(offset, data)
 
+    @property
+    def crowded(self) -> bool:
+        """Whether the answer to a write should wait for a checkpoint that is under way."""
+        return self.checkpoints is not None and self.checkpoints.crowded
+
     def flush(self, handle: int) -> None:
         """At every close(2) of a descriptor: what fails here, the program still hears of."""
         content = self._handles[handle].inode.open
@@ -289,34 +294,9 @@ class Filesystem:
         is counted as a lookup: the caller says `count_lookup` for each entry that it passes on.
         """
         opened = self._handles[handle]
-        parent = opened.inode
         if opened.listing is None or start == 0:
-            opened.listing, reasons = self._tree.folder(parent).listing(self._tree.backing)
-            for reason in reasons:
-                self._reports.report(parent, reason)
-        dots = ((b".", parent), (b"..", parent.parent or parent))
-        for at, (name, inode) in enumerate(dots):
-            if start <= at:
-                status = self._tree.status(inode)
-                yield name, self._tree.attributes(inode, status), at + 1
-        for at in range(max(0, start - len(dots)), len(opened.listing)):
-            listed = opened.listing[at]
-            try:
-                folder = self._tree.folder(parent)
-                status = self._tree.backing.stat(folder.descriptor, listed.text)
-            except OSError:
-                continue  # removed since the listing was made
-            inode = self._tree.inodes.enter(status, parent, listed.name)
-            if listed.foreign:
-                inode.foreign = listed.text
-            try:
-                yield (
-                    listed.name,
-                    self._tree.attributes(inode, status),
-                    at + len(dots) + 1,
-                )
-            finally:
-                self._tree.inodes.drop_if_unused(inode)
+            opened.listing = listing.begin(self._tree, opened.inode, self._reports)
+        return listing.walk(self._tree, opened, start)
 
     def count_lookup(self, number: int) -> None:
         """An entry of a listing was handed to the kernel."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 ROOT: Final = 1
 _REUSED: Final = 1 << 48
+_MISSING: Final = 1 << 62
 
 Key = tuple[int, int]
 
@@ -30,6 +31,7 @@ class Inode:
         "links",
         "lookups",
         "made_in",
+        "missing",
         "name",
         "number",
         "open",
@@ -52,6 +54,8 @@ class Inode:
         """The backing name of an entry that its folder did not write."""
         self.folder: Folder | None = None
         self.open: OpenFile | None = None
+        self.missing = False
+        """Whether it stands for an entry that somebody deleted in the store."""
         self.made_in = -1
         """After how many checkpoints' beginnings it was made, if in this mount."""
         self.synced = 0
@@ -102,6 +106,8 @@ class InodeTable:
         self._numbers[ROOT] = self.root
         self._keys[self.root.key] = self.root
         self._device = root.st_dev
+        self._last_missing = _MISSING
+        self._missing: list[Inode] = []
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -142,6 +148,20 @@ class InodeTable:
         inode.add_name(parent, name)
         return inode
 
+    def enter_missing(self, parent: Inode, name: bytes) -> Inode:
+        """Of a name that should be in the store and is not."""
+        for inode in self._missing:
+            if inode.parent is parent and inode.name == name:
+                return inode
+        self._last_missing += 1
+        inode = Inode(self._last_missing, (-1, self._last_missing), stat.S_IFREG)
+        inode.missing = True
+        inode.add_name(parent, name)
+        self._numbers[inode.number] = inode
+        self._keys[inode.key] = inode
+        self._missing.append(inode)
+        return inode
+
     def replace_key(self, inode: Inode, status: os.stat_result) -> None:
         """The same file now lies in another backing inode."""
         if self._keys.get(inode.key) is inode:
@@ -170,4 +190,6 @@ class InodeTable:
         if self._keys.get(inode.key) is inode:
             del self._keys[inode.key]
         self._numbers.pop(inode.number, None)
+        if inode.missing:
+            self._missing.remove(inode)
         return inode

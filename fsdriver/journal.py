@@ -11,9 +11,7 @@ from contextlib import suppress
 from typing import Final
 
 from fsdriver.backing import Backing
-from fsdriver.errors import JournalInvalid
 from fsdriver.format.journal import (
-    FRAME_HEAD,
     HEAD_SIZE,
     NO_CUT,
     SALT_SIZE,
@@ -22,13 +20,11 @@ from fsdriver.format.journal import (
     JournalCipher,
     JournalHead,
     Transaction,
-    frame_length,
-    open_head,
-    parse,
 )
 
 FOLDER: Final = "journal"
 FILES: Final = ("a", "b")
+_AT_ONCE: Final = 4 << 20
 RESERVE: Final = 1 << 20
 """Bytes that a journal file keeps, so that a full store can still be cut and deleted from."""
 
@@ -153,11 +149,18 @@ class Journal(Pending):
     """Of one mount. `metadata_key` is the root site's, `folder` the journal's own."""
 
     def __init__(
-        self, backing: Backing, folder: int, metadata_key: bytes, session: bytes, first: int
+        self,
+        backing: Backing,
+        folder: int,
+        metadata_key: bytes,
+        session: bytes,
+        first: int,
+        names: Sequence[str] = FILES,
     ) -> None:
         """Begin both files at epochs `first` and on; what they held must be in place and synced.
 
-        The older one first: a stop in between must not leave older transactions alone.
+        `names` with that of the older one first: a stop in between must not leave older
+        transactions alone.
         """
         super().__init__(backing)
         self._metadata_key = metadata_key
@@ -167,12 +170,8 @@ class Journal(Pending):
         """Asked when the store is full; true if it is worth another try."""
         self.failed: OSError | None = None
         """A sync failed, so nobody knows what the disk has: nothing more is taken."""
-        known = {}
-        for one in find(backing, folder, metadata_key):
-            known[one.name] = one.cipher.head.epoch
-            backing.close(one.descriptor)
         begun = []
-        for name in sorted(FILES, key=lambda one: known.get(one, 0)):
+        for name in names:
             descriptor = _open(backing, folder, name)
             begun.append(self._begin(descriptor))
             backing.sync(descriptor)
@@ -254,10 +253,13 @@ class Journal(Pending):
             self.failed = error
             raise
 
-    def apply(self, epoch: Epoch, file: JournaledFile) -> None:
-        """Put one file's part of a synced epoch in place; its times stay as they were."""
+    def apply(self, epoch: Epoch, file: JournaledFile) -> Iterator[int]:
+        """Put one file's part of a synced epoch in place; its times stay as they were.
+
+        A step at a time, after each of which files may be read and written.
+        """
         part = next(one for one in file.parts if one.epoch is epoch)
-        put_in_place(self._backing, file.descriptor, file, part)
+        yield from put_in_place(self._backing, file.descriptor, file, part)
         part.images.clear()
 
     def begin_anew(self, epoch: Epoch) -> Epoch:
@@ -297,27 +299,27 @@ def _open(backing: Backing, folder: int, name: str) -> int:
     return descriptor
 
 
-def folder_of(backing: Backing, control: int) -> int:
-    """A descriptor of the journal's folder in the control folder, which is made if need be."""
-    try:
-        return backing.open_directory(control, FOLDER)
-    except FileNotFoundError:
-        backing.make_directory(control, FOLDER, 0o700)
-        backing.sync(control)
-        return backing.open_directory(control, FOLDER)
-
-
-def put_in_place(backing: Backing, descriptor: int, file: JournaledFile, part: Part) -> None:
+def put_in_place(
+    backing: Backing, descriptor: int, file: JournaledFile, part: Part
+) -> Iterator[int]:
     """One part of a file, however often it is begun. Raises OSError.
 
-    Room that the file has is used before any is given back: the store may be full.
+    Gives the bytes moved after every few MiB. Room that the file has is used before any is given
+    back: the store may be full.
     """
     status = backing.stat_open(descriptor)
     if not status.st_nlink:
         return
+    moved = 0
     for image in part.images.values():
         record = backing.read(part.epoch.descriptor, image.length, image.position)
         backing.write(descriptor, [record], image.offset)
+        moved += image.length
+        if moved > _AT_ONCE:
+            _keep_times(backing, descriptor, status)
+            yield moved
+            moved = 0
+            status = backing.stat_open(descriptor)
     backing.write(descriptor, [part.header], 0)
     if part.cut is not None:
         # What was cut off in between must not come back where nothing was written since.
@@ -335,64 +337,9 @@ def put_in_place(backing: Backing, descriptor: int, file: JournaledFile, part: P
         backing.truncate(descriptor, part.length)
     elif length > longest:
         backing.truncate(descriptor, longest)
+    _keep_times(backing, descriptor, status)
+
+
+def _keep_times(backing: Backing, descriptor: int, status: os.stat_result) -> None:
     with suppress(PermissionError):  # of a file that somebody else owns
         backing.change_open_times(descriptor, status.st_atime_ns, status.st_mtime_ns)
-
-
-class Found:
-    """A journal file that another driver left."""
-
-    __slots__ = ("cipher", "descriptor", "name")
-
-    def __init__(self, name: str, descriptor: int, cipher: JournalCipher) -> None:
-        self.name = name
-        self.descriptor = descriptor
-        self.cipher = cipher
-
-    def transactions(self, backing: Backing) -> Iterator[tuple[Transaction, list[Image]]]:
-        """In order, up to the first that is not whole."""
-        position, sequence = HEAD_SIZE, 1
-        length = backing.stat_open(self.descriptor).st_size
-        while position + FRAME_HEAD <= length:
-            try:
-                size = frame_length(backing.read(self.descriptor, FRAME_HEAD, position))
-                frame = backing.read(self.descriptor, min(size, length - position), position)
-                yield parse(memoryview(frame), position, sequence, self.cipher)
-            except JournalInvalid:
-                return
-            position += size
-            sequence += 1
-
-
-def find(backing: Backing, folder: int, metadata_key: bytes) -> list[Found]:
-    """The journal files of a store, the older epoch first; what is none is passed over."""
-    found = []
-    for name in FILES:
-        try:
-            descriptor = backing.open_file(folder, name, writable=False)
-        except FileNotFoundError:
-            continue
-        try:
-            cipher = open_head(backing.read(descriptor, HEAD_SIZE, 0), metadata_key)
-        except JournalInvalid:
-            backing.close(descriptor)
-            continue
-        found.append(Found(name, descriptor, cipher))
-    return sorted(found, key=lambda one: one.cipher.head.epoch)
-
-
-def left_behind(backing: Backing, device: int, found: list[Found]) -> Pending:
-    """What journals hold, over a store that is not to be changed; the older epoch first."""
-    pending = Pending(backing)
-    for one in found:
-        epoch = Epoch(one.descriptor, one.cipher)
-        for change, images in one.transactions(backing):
-            file = pending.files.get(change.file_id)
-            if file is None:
-                file = JournaledFile(change.file_id, (device, change.inode), -1)
-                pending.files[change.file_id] = file
-            cut = None if change.cut == NO_CUT else change.cut
-            file.take(epoch, change.header, change.length, cut, images)
-            pending.lengths[file.key] = change.length
-            pending.transactions += 1
-    return pending

@@ -39,7 +39,7 @@ from keyhierarchy.hierarchy import Hierarchy
 
 _log = structlog.get_logger("ckfs")
 
-_LOOK_SECONDS = 0.5
+_LOOK_SECONDS = 0.2
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from fsdriver.errors import RolledBack, refuse
+from fsdriver.errors import EntryMissing, refuse
 from fsdriver.folder import (
     TEMPORARY,
     BackingName,
@@ -192,7 +192,7 @@ class Namespace:
         """
         try:
             place, status, _foreign = self._tree.find(parent, name)
-        except RolledBack:
+        except EntryMissing:
             self._accept_loss(parent, name)
             return
         if kind_of(status) == stat.S_IFDIR:
@@ -218,7 +218,7 @@ class Namespace:
         """ENOTEMPTY unless only the driver's own files are left in it."""
         try:
             place, status, foreign = self._tree.find(parent, name)
-        except RolledBack:
+        except EntryMissing:
             self._accept_loss(parent, name)
             return
         if kind_of(status) != stat.S_IFDIR:

@@ -17,11 +17,10 @@ from dataclasses import replace
 
 from fsdriver.buffers import Buffers
 from fsdriver.errors import ChunkInvalid, KeyUnavailable
-from fsdriver.format.extents import ExtentMap
 from fsdriver.format.geometry import HEADER_SIZE, RECORD_OVERHEAD
 from fsdriver.format.header import SealedState
 from fsdriver.sealedfile import SealedFile
-from fsdriver.storing import Plan
+from fsdriver.storing import Plan, plan_of
 from fsdriver.vetting import ChunkVetting
 
 
@@ -131,7 +130,7 @@ class OpenFile:
             return kept
         self._kept_index = -1
         length = self.file.geometry.chunk_length(chunk_index, self.file.state.size)
-        if length > 0 and self._is_present(chunk_index):
+        if length > 0 and self.file.is_present(chunk_index):
             # Not the shared records: a write may be composing its own there.
             record = self._buffers.single(length + RECORD_OVERHEAD)
             self._kept_nonce = self._read_records(chunk_index, record, memoryview(kept))
@@ -141,12 +140,6 @@ class OpenFile:
         kept[length:] = bytes(len(kept) - length)
         self._kept_index = chunk_index
         return kept
-
-    def _is_present(self, chunk_index: int) -> bool:
-        extents = self.file.extents
-        if extents is not None:
-            return chunk_index in extents
-        return chunk_index < self.file.geometry.chunk_count(self.file.state.size)
 
     # Writing
 
@@ -216,7 +209,7 @@ class OpenFile:
         end = offset + len(view)
         new_size = max(old_size, end)
         first, end_chunk = offset // chunk_size, -(-end // chunk_size)
-        plan = self._plan(first, end_chunk, new_size)
+        plan = plan_of(file, self._buffers, first, end_chunk, new_size)
         if file.journaled is None and not plan.draft:
             file.mark_dirty()
         nonces: dict[int, bytes] = {}
@@ -257,33 +250,6 @@ class OpenFile:
         for index, fresh in nonces.items():
             digest ^= file.chunk_set.digest(index, fresh)
         self._store(plan, new_size, file.state.chunk_set ^ digest)
-
-    def _plan(self, first: int, end_chunk: int, new_size: int, *, journaled: bool = False) -> Plan:
-        """Which records go to their places and which to the journal."""
-        file = self.file
-        old_size = file.state.size
-        chunk_size = file.geometry.chunk_size
-        old_chunks = file.geometry.chunk_count(old_size)
-        extents = file.extents
-        tail = -1
-        if new_size > old_size and old_size % chunk_size and first >= old_chunks:
-            # The last chunk, which is to be filled up with zeros.
-            tail = old_chunks - 1 if self._is_present(old_chunks - 1) else -1
-        if first > old_chunks and extents is None:
-            extents = ExtentMap.full(old_chunks)
-        elif extents is not None:
-            extents = extents.copy()
-        if extents is not None and first < end_chunk:
-            extents.add(first, end_chunk)
-        free = file.holes_are_free
-        present = file.extents if file.extents is not None else ExtentMap.full(old_chunks)
-        put = [(tail, tail + 1)] if tail >= 0 else []
-        direct: list[tuple[int, int]] = []
-        for low, high, there in present.segments(first, end_chunk):
-            (direct if free and not there else put).append((low, high))
-        return Plan(
-            file, self._buffers, new_size, extents, put, direct, tail, None, forced=journaled
-        )
 
     def _store(self, plan: Plan, new_size: int, chunk_set: int) -> None:
         """What was encrypted becomes the file: in place first, then the journal says so."""
@@ -336,7 +302,7 @@ class OpenFile:
         file = self.file
         geometry = file.geometry
         chunks = geometry.chunk_count(new_size)
-        plan = self._plan(chunks, chunks, new_size, journaled=True)
+        plan = plan_of(file, self._buffers, chunks, chunks, new_size, forced=True)
         digest = 0
         if plan.tail >= 0:
             kept = memoryview(self._keep(plan.tail))
@@ -356,7 +322,7 @@ class OpenFile:
             new_size % geometry.chunk_size > 0
             and geometry.chunk_length(chunks - 1, old_size)
             > geometry.chunk_length(chunks - 1, new_size)
-            and self._is_present(chunks - 1)
+            and self.file.is_present(chunks - 1)
         )
         first = chunks - 1 if shortened else chunks
         digest = file.state.chunk_set if not chunks else 0

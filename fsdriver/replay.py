@@ -15,7 +15,8 @@ from fsdriver.errors import CkfsError
 from fsdriver.folder import CONTROL_FOLDER
 from fsdriver.format.geometry import HEADER_SIZE
 from fsdriver.format.header import ClearHeader
-from fsdriver.journal import Found, left_behind, put_in_place
+from fsdriver.journal import put_in_place
+from fsdriver.oldjournals import Found, left_behind
 
 
 class Replayed(NamedTuple):
@@ -50,7 +51,8 @@ def replay(backing: Backing, root: int, journals: list[Found]) -> Replayed:
             for file_id, descriptor in _find(backing, root, look):
                 if file_id in wanted and file_id not in done:
                     for part in wanted[file_id].parts:
-                        put_in_place(backing, descriptor, wanted[file_id], part)
+                        for _bytes in put_in_place(backing, descriptor, wanted[file_id], part):
+                            pass
                     done.add(file_id)
     backing.sync_filesystem(root)
     return Replayed(pending.transactions, len(done), len(wanted) - len(done))

@@ -356,6 +356,12 @@ class SealedFile:
             self.state.dirty = not dirty
             raise
 
+    def is_present(self, chunk_index: int) -> bool:
+        """Whether a chunk is there, and no hole."""
+        if self.extents is not None:
+            return chunk_index in self.extents
+        return chunk_index < self.geometry.chunk_count(self.state.size)
+
     def read_record(self, chunk_index: int, record: memoryview) -> int:
         """The newest bytes of one record, from the journal or from its place."""
         offset = self.geometry.record_offset(chunk_index)

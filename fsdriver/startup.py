@@ -9,13 +9,14 @@ from typing import NamedTuple
 
 import structlog
 
-from fsdriver import journal
+from fsdriver import oldjournals
 from fsdriver.backing import Backing
 from fsdriver.checkpoint import Checkpoints
 from fsdriver.contentdb import FILE_NAME, ContentDatabase
 from fsdriver.errors import StoreBusy, StoreRolledBack
 from fsdriver.folder import CONTROL_FOLDER
-from fsdriver.journal import Found, Journal
+from fsdriver.journal import FILES, FOLDER, Journal
+from fsdriver.oldjournals import Found
 from fsdriver.replay import replay
 from fsdriver.sessions import Session
 
@@ -57,16 +58,18 @@ def start(
         _look_through(backing, root, control, metadata_key, session, entries, undo)
         return Started(entries, None)
     entries.begin_session(session.follows_one)
-    folder = journal.folder_of(backing, control)
+    folder = oldjournals.folder_of(backing, control)
     undo.callback(backing.close, folder)
-    found = journal.find(backing, folder, metadata_key)
+    found = oldjournals.find(backing, folder, metadata_key)
     try:
         newest = _require_newest(found, entries)
         _replay(backing, root, found, session, entries)
     finally:
         for one in found:
             backing.close(one.descriptor)
-    writing = Journal(backing, folder, metadata_key, session.id, newest + 1)
+    epochs = {one.name: one.cipher.head.epoch for one in found}
+    names = sorted(FILES, key=lambda name: epochs.get(name, 0))
+    writing = Journal(backing, folder, metadata_key, session.id, newest + 1, names)
     undo.callback(writing.close)
     session.use(writing)
     return Started(entries, Checkpoints(backing, root, session, entries))
@@ -124,14 +127,16 @@ def _look_through(
 ) -> None:
     """A read-only mount shows what the journal holds and leaves it there."""
     try:
-        folder = backing.open_directory(control, journal.FOLDER)
+        folder = backing.open_directory(control, FOLDER)
     except FileNotFoundError:
         found: list[Found] = []
     else:
         undo.callback(backing.close, folder)
-        found = journal.find(backing, folder, metadata_key)
+        found = oldjournals.find(backing, folder, metadata_key)
     for one in found:
         undo.callback(backing.close, one.descriptor)
     _require_newest(found, entries)
     device = backing.stat_open(root).st_dev
-    session.journal = journal.left_behind(backing, device, _ours(backing, found, session, entries))
+    session.journal = oldjournals.left_behind(
+        backing, device, _ours(backing, found, session, entries)
+    )

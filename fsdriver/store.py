@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, hmac
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from fsdriver.backing import Backing
+from fsdriver.contentdb import FILE_NAME, ContentDatabase
 from fsdriver.errors import (
     NotAStore,
     NotPermitted,
@@ -29,6 +30,7 @@ from fsdriver.format.directory import DirectoryRecord
 from fsdriver.format.geometry import CHUNK_SIZES
 from fsdriver.format.header import FORMAT_VERSION, READER_VERSION
 from fsdriver.sites import Sites
+from keyhierarchy import statedir
 from keyhierarchy.hierarchy import Hierarchy, create_store_keys
 
 DOCUMENT: Final = "store.json"
@@ -170,6 +172,9 @@ def create(
         try:
             record = DirectoryRecord(root_id, site_id, 1, (directory.ROOT_BINDING,))
             create_record(backing, root, record, site)
+            # Before anything is in the store: what is not in here was never put there.
+            known = os.path.join(statedir.store_folder(state_dir, store_id), FILE_NAME)
+            ContentDatabase.open(known, store_id, complete_if_new=True).close()
             _write_document(backing, root, document)
         finally:
             backing.close(root)

@@ -89,7 +89,7 @@ class Plan:
                 offset = geometry.record_offset(index)
                 images.append((offset, length))
                 old_length = geometry.chunk_length(index, old_size) + RECORD_OVERHEAD
-                if length > old_length or (file.extents and index not in file.extents):
+                if length > old_length or not file.is_present(index):
                     # So that there is room for it when it is put in place.
                     file.backing.reserve(file.descriptor, offset, length)
         images += extentpages.images(file, self._state, self._extras)
@@ -149,3 +149,33 @@ class Plan:
             file.journaled.direct = True
         file.extents = self.extents
         file.backing.touch(file.descriptor)
+
+
+def plan_of(
+    file: SealedFile,
+    buffers: Buffers,
+    first: int,
+    end_chunk: int,
+    new_size: int,
+    *,
+    forced: bool = False,
+) -> Plan:
+    """For writing [first, end_chunk): which records go to their places and which to the journal."""
+    geometry, old_size = file.geometry, file.state.size
+    old_chunks = geometry.chunk_count(old_size)
+    tail = -1
+    if new_size > old_size and old_size % geometry.chunk_size and first >= old_chunks:
+        # The last chunk is to be filled up with zeros.
+        tail = old_chunks - 1 if file.is_present(old_chunks - 1) else -1
+    extents = None if file.extents is None else file.extents.copy()
+    if extents is None and first > old_chunks:
+        extents = ExtentMap.full(old_chunks)
+    if extents is not None and first < end_chunk:
+        extents.add(first, end_chunk)
+    present = ExtentMap.full(old_chunks) if file.extents is None else file.extents
+    free = file.holes_are_free
+    journaled: list[Run] = [(tail, tail + 1)] if tail >= 0 else []
+    direct: list[Run] = []
+    for low, high, there in present.segments(first, end_chunk):
+        (direct if free and not there else journaled).append((low, high))
+    return Plan(file, buffers, new_size, extents, journaled, direct, tail, None, forced=forced)

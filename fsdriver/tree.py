@@ -16,6 +16,7 @@ from fsdriver.backing import Backing
 from fsdriver.buffers import Buffers
 from fsdriver.errors import (
     DirectoryRecordInvalid,
+    EntryMissing,
     HeaderInvalid,
     NameBindingMismatch,
     refuse,
@@ -269,12 +270,21 @@ class Tree:
         if name in (b".", b".."):
             inode = parent if name == b"." or parent.parent is None else parent.parent
             return inode, self.status(inode)
-        place, status, foreign = self.find(parent, name)
+        try:
+            place, status, foreign = self.find(parent, name)
+        except EntryMissing as error:
+            inode, status = self.missing(parent, name)
+            self.report(inode, error)
+            return inode, status
         inode = self.inodes.enter(status, parent, name)
         if foreign and not inode.foreign:
             inode.foreign = place.name.text
             self.report(inode, HeaderInvalid("this entry was not written by ckfs: it is foreign"))
         return inode, status
+
+    def missing(self, parent: Inode, name: bytes) -> tuple[Inode, os.stat_result]:
+        """What stands for a name that should be there and is not; the status is anybody's."""
+        return self.inodes.enter_missing(parent, name), self.status(self.inodes.root)
 
     # Changes, for those that make them
 
@@ -314,6 +324,8 @@ class Tree:
                 folder.site.require()
             return self.backing.stat_open(folder.descriptor)
         place = self.place(inode)
+        if inode.missing:
+            return self.status(self.inodes.root)
         status = self.backing.stat(place.folder.descriptor, place.name.text)
         if (status.st_dev, status.st_ino) != inode.key:
             if kind_of(status) != inode.kind:
@@ -377,4 +389,7 @@ class Tree:
         place = self.place(inode)
         if inode.foreign:
             raise HeaderInvalid("this entry was not written by ckfs: it is foreign to the store")
+        if inode.missing:
+            self.expectations.miss(place.folder, place.name.text)
+            raise refuse(errno.ESTALE)
         return self._opener.open(inode, place, writable=writable, read_only=self.read_only)

@@ -26,6 +26,7 @@ R = TypeVar("R")
 _Handler = Callable[Concatenate["Operations", int, P], Coroutine[Any, Any, R]]
 
 _DOTS = (b".", b"..")
+_PAUSE_SECONDS = 0.01
 
 
 def _answering(handler: _Handler[P, R]) -> _Handler[P, R]:
@@ -210,7 +211,10 @@ class Operations(pyfuse3.Operations):
 
     @_answering_handle
     async def write(self, handle: int, offset: int, data: bytes) -> int:
-        return self.filesystem.write(handle, offset, data)
+        written = self.filesystem.write(handle, offset, data)
+        while self.filesystem.crowded:  # noqa: ASYNC110 it waits for a disk, which says nothing
+            await trio.sleep(_PAUSE_SECONDS)
+        return written
 
     @_answering_handle
     async def flush(self, handle: int) -> None:

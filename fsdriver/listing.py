@@ -1,0 +1,61 @@
+"""A folder's listing: what is there, and what should be there and is not.
+
+An entry that somebody deleted in the store is listed as an empty file without permissions, which
+nobody can open: a smaller folder would tell no one. Whoever removes that name accepts the loss.
+"""
+
+from collections.abc import Iterator
+
+from fsdriver.attributes import Attributes
+from fsdriver.errors import NameInvalid
+from fsdriver.folder import Folder, Listed
+from fsdriver.handles import Handle
+from fsdriver.inodes import Inode
+from fsdriver.reports import Reports
+from fsdriver.tree import Tree
+
+
+def begin(tree: Tree, parent: Inode, reports: Reports) -> list[Listed]:
+    """All entries but the dots and the driver's own, as they are now."""
+    folder = tree.folder(parent)
+    listed, reasons = folder.listing(tree.backing)
+    for reason in reasons:
+        reports.report(parent, reason)
+    missing = tree.expectations.missing(folder, [entry.text for entry in listed])
+    return listed + [_missing(tree, folder, text) for text in missing]
+
+
+def _missing(tree: Tree, folder: Folder, text: str) -> Listed:
+    try:
+        name, _known = folder.name_of(tree.backing, text)
+    except NameInvalid:
+        # Its long name went with it.
+        name = text.encode()
+    return Listed(name, text, 0, foreign=False)
+
+
+def walk(tree: Tree, handle: Handle, start: int) -> Iterator[tuple[bytes, Attributes, int]]:
+    """(name, attributes, where to start for the next one) of a listing that was begun."""
+    parent = handle.inode
+    dots = ((b".", parent), (b"..", parent.parent or parent))
+    for at, (name, inode) in enumerate(dots):
+        if start <= at:
+            yield name, tree.attributes(inode, tree.status(inode)), at + 1
+    listing = handle.listing or []
+    for at in range(max(0, start - len(dots)), len(listing)):
+        listed = listing[at]
+        folder = tree.folder(parent)
+        try:
+            status = tree.backing.stat(folder.descriptor, listed.text)
+        except OSError:
+            if not tree.expectations.misses(folder, listed.text):
+                continue  # removed since the listing was made
+            inode, status = tree.missing(parent, listed.name)
+        else:
+            inode = tree.inodes.enter(status, parent, listed.name)
+        if listed.foreign:
+            inode.foreign = listed.text
+        try:
+            yield listed.name, tree.attributes(inode, status), at + len(dots) + 1
+        finally:
+            tree.inodes.drop_if_unused(inode)

@@ -1,0 +1,90 @@
+"""Journal files that a stopped driver left: which they are, and what they hold.
+
+Read only: replay.py puts it in place, and a read-only mount looks through it.
+"""
+
+from collections.abc import Iterator
+
+from fsdriver.backing import Backing
+from fsdriver.errors import JournalInvalid
+from fsdriver.format.journal import (
+    FRAME_HEAD,
+    HEAD_SIZE,
+    NO_CUT,
+    Image,
+    JournalCipher,
+    Transaction,
+    frame_length,
+    open_head,
+    parse,
+)
+from fsdriver.journal import FILES, FOLDER, Epoch, JournaledFile, Pending
+
+
+def folder_of(backing: Backing, control: int) -> int:
+    """A descriptor of the journal's folder in the control folder, which is made if need be."""
+    try:
+        return backing.open_directory(control, FOLDER)
+    except FileNotFoundError:
+        backing.make_directory(control, FOLDER, 0o700)
+        backing.sync(control)
+        return backing.open_directory(control, FOLDER)
+
+
+class Found:
+    """A journal file that another driver left."""
+
+    __slots__ = ("cipher", "descriptor", "name")
+
+    def __init__(self, name: str, descriptor: int, cipher: JournalCipher) -> None:
+        self.name = name
+        self.descriptor = descriptor
+        self.cipher = cipher
+
+    def transactions(self, backing: Backing) -> Iterator[tuple[Transaction, list[Image]]]:
+        """In order, up to the first that is not whole."""
+        position, sequence = HEAD_SIZE, 1
+        length = backing.stat_open(self.descriptor).st_size
+        while position + FRAME_HEAD <= length:
+            try:
+                size = frame_length(backing.read(self.descriptor, FRAME_HEAD, position))
+                frame = backing.read(self.descriptor, min(size, length - position), position)
+                yield parse(memoryview(frame), position, sequence, self.cipher)
+            except JournalInvalid:
+                return
+            position += size
+            sequence += 1
+
+
+def find(backing: Backing, folder: int, metadata_key: bytes) -> list[Found]:
+    """The journal files of a store, the older epoch first; what is none is passed over."""
+    found = []
+    for name in FILES:
+        try:
+            descriptor = backing.open_file(folder, name, writable=False)
+        except FileNotFoundError:
+            continue
+        try:
+            cipher = open_head(backing.read(descriptor, HEAD_SIZE, 0), metadata_key)
+        except JournalInvalid:
+            backing.close(descriptor)
+            continue
+        found.append(Found(name, descriptor, cipher))
+    return sorted(found, key=lambda one: one.cipher.head.epoch)
+
+
+def left_behind(backing: Backing, device: int, found: list[Found]) -> Pending:
+    """What journals hold, over a store that is not to be changed; the older epoch first."""
+    pending = Pending(backing)
+    for one in found:
+        epoch = Epoch(one.descriptor, one.cipher)
+        for change, images in one.transactions(backing):
+            file = pending.files.get(change.file_id)
+            if file is None:
+                file = JournaledFile(change.file_id, (device, change.inode), -1)
+                pending.files[change.file_id] = file
+            cut = None if change.cut == NO_CUT else change.cut
+            file.take(epoch, change.header, change.length, cut, images)
+            pending.lengths[file.key] = change.length
+            pending.transactions += 1
+    return pending
