@@ -14,13 +14,13 @@ from msgspec.structs import replace
 
 from fsdriver.backing import Backing
 from fsdriver.changes import Changes
-from fsdriver.errors import StoreDamaged
+from fsdriver.errors import Recovered, StoreBusy, StoreDamaged
 from fsdriver.inodes import ROOT
 from keyhierarchy import creation, opening
 from keyhierarchy import keystore as keystores
 from keyhierarchy.servicekeys import service_roots
 from tests.filesystem.driver import CALLER, Driver
-from tests.golden import generate_v1
+from tests.golden import generate_v1, generate_v1_journal
 from tests.vectors import reader
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
@@ -75,11 +75,10 @@ def without(found: dict[str, dict], *fields: str) -> dict[str, dict]:
     }
 
 
-@pytest.fixture
-def golden(tmp_path) -> Driver:
-    """A copy of the frozen store, with the modes that git does not keep."""
-    shutil.copytree(GOLDEN / "v1" / "store", tmp_path / "store", symlinks=True)
-    shutil.copytree(GOLDEN / "v1" / "state", tmp_path / "state")
+def copy_of(golden: pathlib.Path, tmp_path: pathlib.Path) -> Driver:
+    """A frozen store with the modes that git does not keep; not opened."""
+    shutil.copytree(golden / "store", tmp_path / "store", symlinks=True)
+    shutil.copytree(golden / "state", tmp_path / "state")
     (tmp_path / "state").chmod(0o700)
     (tmp_path / "state" / "service-keys").chmod(0o700)
     keys = list((tmp_path / "state" / "service-keys").iterdir())
@@ -89,9 +88,116 @@ def golden(tmp_path) -> Driver:
     driver = Driver.__new__(Driver)
     driver.store, driver.state_dir = str(tmp_path / "store"), str(tmp_path / "state")
     driver.backing = Backing()
+    driver._closed = True
+    return driver
+
+
+@pytest.fixture
+def golden(tmp_path) -> Driver:
+    """A copy of the frozen store."""
+    driver = copy_of(GOLDEN / "v1", tmp_path)
     driver.open()
     yield driver
     driver.close()
+
+
+@pytest.fixture
+def killed(tmp_path) -> Driver:
+    """A copy of the frozen store whose driver was killed, on a host that never saw it."""
+    driver = copy_of(GOLDEN / "v1-journal", tmp_path)
+    yield driver
+    driver.close()
+
+
+def as_the_host_of(driver: Driver) -> None:
+    """This host has the killed driver's session on record."""
+    with pytest.raises(StoreBusy):
+        driver.open()
+    (place,) = pathlib.Path(driver.state_dir).rglob("sessions.json")
+    with open(pathlib.Path(driver.store, ".ckfs", "journal", "a"), "rb") as file:
+        session = file.read(80)[16:32]
+    place.write_text(json.dumps({"format": 1, "running": session.hex(), "unended": []}))
+    place.chmod(0o600)
+
+
+def files_of(store: str) -> dict[str, bytes]:
+    places = [place for place in pathlib.Path(store).rglob("*") if place.is_file()]
+    return {str(place): place.read_bytes() for place in places}
+
+
+UNSEALED = "/" + generate_v1_journal.UNSEALED
+
+
+def test_the_reader_reads_a_killed_drivers_store_as_after_a_replay(killed):
+    expected = json.loads((GOLDEN / "v1-journal" / "expected.json").read_text())
+    assert expected == generate_v1_journal.expected()
+    found = without(seen_by_the_reader(killed.store, killed.state_dir), "xattrs", "sparse")
+    assert found.pop(UNSEALED) == {"kind": "refused", "error": "HeaderInvalid"}
+    del expected[UNSEALED]
+    assert found == expected
+    place = pathlib.Path(killed.store, ".ckfs", "journal")
+    (place / "a").unlink()
+    (place / "b").unlink()
+    before = without(seen_by_the_reader(killed.store, killed.state_dir), "xattrs", "sparse")
+    differ = [path for path in expected if before.get(path) != expected[path]]
+    assert len(differ) >= 6  # what the newer epoch alone has
+
+
+def test_another_host_does_not_replay_it_unasked(killed):
+    before = files_of(killed.store)
+    for options in ({}, {"read_only": True}):
+        with pytest.raises(StoreBusy, match="recover"):
+            killed.open(**options)
+    assert files_of(killed.store) == before
+    killed.open(recover=True)
+    expected = json.loads((GOLDEN / "v1-journal" / "expected.json").read_text())
+    assert without(seen_by_the_package(killed), "xattrs") == expected
+
+
+def test_its_host_replays_it_once(killed):
+    expected = json.loads((GOLDEN / "v1-journal" / "expected.json").read_text())
+    as_the_host_of(killed)
+    reports: list[Exception] = []
+    killed.open(report=lambda _inode, error: reports.append(error))
+    killed.tree.report = lambda _inode, error: reports.append(error)
+    assert without(seen_by_the_package(killed), "xattrs") == expected
+    assert all(isinstance(one, Recovered) for one in reports)
+    assert sum("bytes kept" in str(one) for one in reports) == 1
+    killed.close()
+    assert without(seen_by_the_reader(killed.store, killed.state_dir), "xattrs", "sparse") == (
+        expected
+    )
+    shutil.rmtree(pathlib.Path(killed.store, ".ckfs", "journal"))
+    assert without(seen_by_the_reader(killed.store, killed.state_dir), "xattrs", "sparse") == (
+        expected
+    )
+
+
+@pytest.mark.parametrize(
+    "read_only",
+    [
+        False,
+        pytest.param(
+            True,
+            marks=pytest.mark.xfail(
+                strict=True, reason="recovery looks for chunks in place, not in the journal"
+            ),
+        ),
+    ],
+)
+def test_a_store_like_it_can_still_be_made(tmp_path, read_only):
+    driver = Driver(str(tmp_path))
+    generate_v1_journal.fill(driver)
+    driver.drop()
+    expected = generate_v1_journal.expected()
+    found = without(seen_by_the_reader(driver.store, driver.state_dir), "xattrs", "sparse")
+    assert found.pop(UNSEALED)["kind"] == "refused"
+    assert found == {path: one for path, one in expected.items() if path != UNSEALED}
+    before = files_of(driver.store)
+    driver.open(read_only=read_only)
+    assert without(seen_by_the_package(driver), "xattrs") == expected
+    driver.close()
+    assert (files_of(driver.store) == before) == read_only
 
 
 def test_both_readers_find_in_the_golden_store_what_was_put_in(golden):
@@ -115,8 +221,9 @@ def test_the_golden_store_can_be_written_to(golden):
     )
 
 
-def test_the_golden_generator_replaces_nothing(capsys):
-    assert generate_v1.main() == 1
+@pytest.mark.parametrize("generator", [generate_v1, generate_v1_journal])
+def test_the_golden_generator_replaces_nothing(capsys, generator):
+    assert generator.main() == 1
     assert "frozen" in capsys.readouterr().err
 
 
