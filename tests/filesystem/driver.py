@@ -7,7 +7,6 @@ from contextlib import ExitStack
 
 from fsdriver import store
 from fsdriver.backing import Backing
-from fsdriver.contentdb import FILE_NAME, ContentDatabase
 from fsdriver.filesystem import Filesystem
 from fsdriver.inodes import ROOT, Inode
 from fsdriver.namespace import Caller
@@ -31,9 +30,7 @@ class Driver:
         chunk_size: int = 4096,
         plaintext_names: bool = False,
         backing: Backing | None = None,
-        complete: bool = False,
     ) -> None:
-        """`complete`: the host knows the store from its beginning."""
         self.store = os.path.join(folder, "store")
         self.state_dir = os.path.join(folder, "state")
         self.backing = backing or Backing()
@@ -45,10 +42,6 @@ class Driver:
             plaintext_names=plaintext_names,
             created="2026-11-21T00:00:00+00:00",
         )
-        if complete:
-            store_id = bytes.fromhex(store.load(self.store).store_id)
-            place = os.path.join(store_folder(self.state_dir, store_id), FILE_NAME)
-            ContentDatabase.open(place, store_id, complete_if_new=True).close()
         self.open()
 
     def open(

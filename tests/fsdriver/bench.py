@@ -1,4 +1,4 @@
-"""One file in a store of its own, with a journal but without names, and what a stop leaves of it."""
+"""One file in a store of its own, with a journal but no names, and what a stop leaves of it."""
 
 import os
 import pathlib
@@ -6,11 +6,11 @@ import shutil
 import types
 from contextlib import ExitStack
 
-from fsdriver import journal
+from fsdriver import oldjournals
 from fsdriver.backing import Backing
 from fsdriver.buffers import Buffers
 from fsdriver.folder import CONTROL_FOLDER
-from fsdriver.journal import Journal
+from fsdriver.journal import FILES, Journal
 from fsdriver.openfile import OpenFile
 from fsdriver.recovery import recover
 from fsdriver.replay import Replayed, replay
@@ -49,14 +49,16 @@ class Mount:
         undo.callback(os.close, self.root)
         control = backing.open_directory(self.root, CONTROL_FOLDER)
         undo.callback(os.close, control)
-        folder = journal.folder_of(backing, control)
+        folder = oldjournals.folder_of(backing, control)
         undo.callback(os.close, folder)
-        found = journal.find(backing, folder, METADATA_KEY)
+        found = oldjournals.find(backing, folder, METADATA_KEY)
         self.replayed: Replayed = replay(backing, self.root, found)
-        newest = max((one.cipher.head.epoch for one in found), default=0)
+        epochs = {one.name: one.cipher.head.epoch for one in found}
+        newest = max(epochs.values(), default=0)
+        names = sorted(FILES, key=lambda name: epochs.get(name, 0))
         for one in found:
             os.close(one.descriptor)
-        self.journal = Journal(backing, folder, METADATA_KEY, session.id, newest + 1)
+        self.journal = Journal(backing, folder, METADATA_KEY, session.id, newest + 1, names)
         undo.callback(self.journal.close)
         session.use(self.journal)
         self._undo = undo
@@ -90,7 +92,8 @@ class Mount:
             epoch = self.journal.rotate()
             self.journal.sync(epoch)
             for file in list(epoch.files.values()):
-                self.journal.apply(epoch, file)
+                for _bytes in self.journal.apply(epoch, file):
+                    pass
             self.journal.release(epoch, self.journal.begin_anew(epoch))
 
 

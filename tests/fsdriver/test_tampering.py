@@ -8,6 +8,7 @@ import hashlib
 import os
 import pathlib
 import shutil
+import stat
 
 import pytest
 
@@ -30,22 +31,33 @@ SIZE, STRIDE = 4096, 4136
 OLD = b"".join(bytes([number]) * SIZE for number in range(5))[: 4 * SIZE + 100]
 OTHER = OLD[::-1]
 EVEN = OLD[: 4 * SIZE]
+LONG = "long" * 50
 
 
 class Site:
     """A store with a few files, and its backing files between two mounts."""
 
     def __init__(self, folder: str) -> None:
-        self.driver = Driver(folder, complete=True)
+        self.driver = Driver(folder)
         for name in ("folder", "other folder"):
             self.driver.mkdir(name)
         self.driver.write_file("file", OLD)
         self.driver.write_file("neighbour", OTHER)
         self.driver.write_file("folder/inner", OTHER)
         self.driver.write_file("even", EVEN)
+        self.driver.write_file(LONG, OTHER)
         self.driver.fs.symlink(*self.driver.split("link"), b"file", CALLER)
         self.driver.fs.symlink(*self.driver.split("other link"), b"neighbour", CALLER)
-        names = ("file", "neighbour", "even", "folder", "other folder", "folder/inner", "link")
+        names = (
+            "file",
+            "neighbour",
+            "even",
+            LONG,
+            "folder",
+            "other folder",
+            "folder/inner",
+            "link",
+        )
         self.places = {name: self.place(name) for name in (*names, "other link")}
         self.recovered: list[str] = []
 
@@ -199,7 +211,10 @@ def test_a_file_that_was_moved_to_another_folder_is_shown_as_foreign(site):
     moved = site.places["other folder"] / site.places["folder/inner"].name
     site.places["folder/inner"].rename(moved)
     site.reopen()
-    assert site.driver.names(site.driver.number("folder")) == {}
+    ((name, number),) = site.driver.names(site.driver.number("folder")).items()
+    assert name == b"inner"
+    with pytest.raises(RolledBack, match="deleted in the store"):
+        site.driver.fs.open(number, os.O_RDONLY)
     (name,) = site.driver.names(site.driver.number("other folder"))
     assert name.endswith(b".ckfs-foreign")
 
@@ -393,8 +408,9 @@ def test_a_store_without_its_journal_is_not_mounted(site):
         site.driver.open()
 
 
-@pytest.mark.parametrize("name", ["file", "folder", "link"])
-def test_what_was_deleted_in_the_store_is_found_until_the_loss_is_accepted(site, name):
+@pytest.mark.parametrize("name", ["file", "folder", "link", LONG])
+def test_what_was_deleted_in_the_store_is_listed_until_the_loss_is_accepted(site, name):
+    """Not to be opened, and for `ls` and `rm` a file, whatever it was."""
     place = site.places[name]
     site.driver.checkpoint()
     if place.is_dir() and not place.is_symlink():
@@ -402,12 +418,16 @@ def test_what_was_deleted_in_the_store_is_found_until_the_loss_is_accepted(site,
     else:
         place.unlink()
     for _ in range(2):
+        number = site.driver.names()[name.encode()]
+        assert stat.S_ISREG(site.driver.fs.getattr(number).mode)
         with pytest.raises(RolledBack, match="deleted in the store"):
-            site.driver.number(name)
+            site.driver.fs.open(number, os.O_RDONLY)
+        with pytest.raises(RolledBack, match="deleted in the store"):
+            site.driver.fs.open(site.driver.number(name), os.O_RDWR)
         site.reopen()
-    parent, text = site.driver.split(name)
-    (site.driver.fs.rmdir if name == "folder" else site.driver.fs.unlink)(parent, text)
+    site.driver.fs.unlink(*site.driver.split(name))
     for _ in range(2):
+        assert name.encode() not in site.driver.names()
         with pytest.raises(FileNotFoundError):
             site.driver.number(name)
         site.reopen()
