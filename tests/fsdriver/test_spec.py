@@ -178,6 +178,7 @@ def test_the_journals_figures():
         assert re.search(rf"\b{number}\b", limits), number
     assert f"at most {journal_format.FRAME_LIMIT} " in section("11.3")
     assert f"the {extentpages._FILLED_AT_ONCE} smallest holes" in section("6.3")
+    assert f"{2 * checkpoint.JOURNAL_LIMIT} bytes answers to writes wait" in limits
     places = [f"`{journal.FOLDER}/{name}`" for name in journal.FILES]
     assert all(place in section("1.") for place in places)
     assert f"`{quarantine.FOLDER}/<time>/`" in section("1.")
@@ -186,6 +187,7 @@ def test_the_journals_figures():
 
 def test_the_content_databases_tables():
     described = {row[0].strip("`"): row[1].split(", ") for row in rows(section("12.1"))[1:]}
+    assert f"0x{contentdb_file._APPLICATION:x}" in section("12.1")
     made = {
         table: re.findall(r"(\w+) (?:BLOB|INTEGER) NOT NULL", statement)
         for table, statement in contentdb_file.TABLES.items()
