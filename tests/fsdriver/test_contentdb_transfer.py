@@ -295,6 +295,7 @@ def test_an_export_is_never_written_over_another_file(store, exported):
 
 
 def test_without_a_database_there_is_nothing_to_export(store, tmp_path):
+    os.unlink(os.path.join(store.host_folder, FILE_NAME))
     with pytest.raises(NoDatabase, match="mount the store once"):
         contentdb_transfer.export(store, str(tmp_path / "export"))
     assert not (tmp_path / "export").exists()
