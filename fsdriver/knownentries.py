@@ -23,6 +23,8 @@ class KnownEntries:
             meta = contentdb_file.read_meta(self._database, path)
         self.complete = meta.complete
         """Whether an entry that is not known was never made by a driver of this host."""
+        self.checkpoint = meta.checkpoint
+        """Of the newest checkpoint that was committed: what it held is in place."""
         self._unclean = meta.unclean
 
     @classmethod

@@ -5,9 +5,12 @@ import pathlib
 import shutil
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from fsdriver import scrubkeys
+from fsdriver.format import filekeys, header
 from fsdriver.format.directory import RECORD_NAME
+from fsdriver.format.header import ClearHeader
 from fsdriver.storelock import StoreLock
 from tests.filesystem.test_sites import make_site
 from tests.fsdriver.scrubbed import CONTENT, FILES, HOLES, LONG, SIZE, STRIDE, Store
@@ -120,14 +123,17 @@ def older_file(store):
 
 
 def dirty_header_put_back(store):
-    driver = store.driver
-    driver.open()
-    handle = driver.fs.open(driver.number("/file"), os.O_WRONLY)
-    driver.fs.write(handle, SIZE, b"x" * 10)
-    old = store.raw("/file")
-    driver.fs.release(handle)
-    driver.close()
-    store.places["/file"].write_bytes(old)
+    """As a driver that ended well once left it for a moment."""
+    raw = bytes(store.raw("/file"))
+    with store.opened() as opened:
+        clear = ClearHeader.parse(raw)
+        lease = opened.sites(clear.site_id).lease
+        wrapped = clear.wrapped_file_key
+        file_key = lease.unwrap_file_key(clear.file_id, clear.site_key_generation, wrapped)
+        cipher = AESSIV(filekeys.derive(file_key, clear.file_id).seal_key)
+        state = header.unseal(raw[:512], cipher)
+        state.dirty = True
+        store.places["/file"].write_bytes(header.seal(raw[:128], state, cipher) + raw[512:])
 
 
 def delete(store):
@@ -551,6 +557,7 @@ def test_beside_a_driver_a_change_that_ends_is_nothing(store, monkeypatch):
         paused.append(seconds)
         if len(paused) == 1:
             driver.fs.release(handle)
+            driver.fs.checkpoints.run()
 
     monkeypatch.setattr("fsdriver.scrub.time.sleep", pause)
     report = store.scrub(settling=(0.0, 0.0))
