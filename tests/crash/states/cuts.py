@@ -22,7 +22,7 @@ The same call gives the same states in the same order: `how` is enough to find o
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tests.crash.states.image import BLOCK, Change, Image, Node
+from tests.crash.states.image import BLOCK, Change, Image, Node, clear, whole_blocks
 from tests.crash.states.recording import Event, Recording
 
 SECTOR = 512
@@ -87,8 +87,10 @@ class _Item(NamedTuple):
     """Of a write, in the order of all; of a change of length, of its metadata operation."""
     offset: int
     data: bytes | None
-    """None for a change of length to `offset`."""
+    """None for a change of length to `offset`, or for a hole that begins there."""
     extends: bool = False
+    hole: int = 0
+    """Bytes of a hole."""
 
 
 class _Disk:
@@ -129,6 +131,10 @@ class _Disk:
                 size = len(self._live.nodes[key].data)
                 end = change[2] + len(change[3])
                 self._note(key, _Item(self._count, change[2], change[3], extends=end > size))
+            elif kind == "clear":
+                self._note_hole(key, change[2], change[3])
+                kept.append(change)
+                self._last_data[key] = self._count
             elif kind == "length":
                 self._note_cut(key, change[2])
                 kept.append(change)
@@ -149,6 +155,17 @@ class _Disk:
         if border > length:
             self._note(key, _Item(self._count, length, bytes(border - length)))
         self._note(key, _Item(self._count, length, None))
+
+    def _note_hole(self, key: int, offset: int, length: int) -> None:
+        end = min(offset + length, len(self._live.nodes[key].data))
+        freed = whole_blocks(offset, length)
+        first, last = freed.start * BLOCK, freed.stop * BLOCK
+        edges = [(offset, min(first, end)), (max(offset, last), end)] if freed else [(offset, end)]
+        for start, stop in edges:
+            if start < stop:
+                self._note(key, _Item(self._count, start, bytes(stop - start)))
+        if freed:
+            self._note(key, _Item(self._count, first, None, hole=last - first))
 
     def _sync(self, key: int, *, data_only: bool) -> None:
         self._content_is_durable(key)
@@ -174,22 +191,28 @@ class _Disk:
                 left.append(meta)
                 continue
             for change in meta.changes:
-                if change[0] != "length":
+                if change[0] not in ("length", "clear"):
                     self._base.apply(change)
-                elif change[1] in self._items:
-                    self._cut_durably(change[1], meta.number, change[2])
+                elif self._has(change[1], meta.number):
+                    self._space_durably(change[1], meta.number)
         self._meta = left
 
-    def _cut_durably(self, key: int, number: int, length: int) -> None:
-        """A truncation whose earlier writes are still on their way: those beyond it are gone."""
+    def _has(self, key: int, number: int) -> bool:
+        items = self._items.get(key, ())
+        return any(item.data is None and item.number == number for item in items)
+
+    def _space_durably(self, key: int, number: int) -> None:
+        """A truncation or hole whose earlier writes are on their way: what was in it is gone."""
         items = self._items[key]
         at = next(i for i, one in enumerate(items) if one.data is None and one.number == number)
-        self._base.apply(("length", key, length))
-        before = [
-            item._replace(data=item.data[: length - item.offset], extends=False)
-            for item in items[:at]
-            if item.data is not None and item.offset < length
-        ]
+        item = items[at]
+        if item.hole:
+            clear(self._base.own(key), item.offset, item.hole)
+            gone = range(item.offset, item.offset + item.hole)
+        else:
+            self._base.apply(("length", key, item.offset))
+            gone = range(item.offset, _ALL)
+        before = [part for one in items[:at] for part in _without(one, gone)]
         self._items[key] = before + items[at + 1 :]
 
     # What may be left of it
@@ -245,7 +268,7 @@ class _Disk:
         for meta in kept:
             there.add(meta.number)
             for change in meta.changes:
-                if change[0] != "length":
+                if change[0] not in ("length", "clear"):
                     image.apply(change)
         for key, items in self._items.items():
             _fill(image.own(key), items, there, choice, reach)
@@ -253,6 +276,18 @@ class _Disk:
 
 
 _ALL = 1 << 60
+
+
+def _without(item: _Item, gone: range) -> Iterator[_Item]:
+    """What is left of an earlier change of a file once a range of it is durably gone."""
+    if item.data is None:
+        return  # it was durable before
+    if item.offset < gone.start:
+        kept = item.data[: gone.start - item.offset]
+        yield item._replace(data=kept, extends=item.extends and len(kept) == len(item.data))
+    if item.offset + len(item.data) > gone.stop:
+        skipped = max(0, gone.stop - item.offset)
+        yield item._replace(offset=item.offset + skipped, data=item.data[skipped:])
 
 
 class _Choice(NamedTuple):
@@ -324,11 +359,20 @@ def _fill(node: Node, items: list[_Item], there: set[int], choice: _Choice, reac
                     newest[sector] = item.number
     content, blocks, length = bytearray(node.data), set(node.blocks), len(node.data)
     freed = _ALL
+    lost_holes: set[int] = set()
     for item in items:
         if item.data is not None:
-            _put(content, blocks, item, newest, freed)
+            _put(content, blocks, item, newest, freed, lost_holes)
             if item.extends and freed == _ALL and item.number <= reach:
                 length = max(length, item.offset + len(item.data))
+        elif item.hole:
+            inside = whole_blocks(item.offset, item.hole)
+            if item.number not in there:
+                lost_holes.update(inside)
+            else:
+                end = min(item.offset + item.hole, len(content))
+                content[item.offset : end] = bytes(max(0, end - item.offset))
+                blocks -= set(inside)
         elif item.number not in there:
             freed = min(freed, -(-item.offset // BLOCK))
         elif freed == _ALL:
@@ -347,11 +391,16 @@ def _sectors(item: _Item) -> range:
 
 
 def _put(
-    content: bytearray, blocks: set[int], item: _Item, newest: dict[int, int], freed: int
+    content: bytearray,
+    blocks: set[int],
+    item: _Item,
+    newest: dict[int, int],
+    freed: int,
+    lost_holes: set[int],
 ) -> None:
     for sector in _sectors(item):
         block = sector * SECTOR // BLOCK
-        if newest.get(sector, 0) < item.number or block >= freed:
+        if newest.get(sector, 0) < item.number or block >= freed or block in lost_holes:
             continue
         start = max(item.offset, sector * SECTOR)
         end = min(item.offset + len(item.data), (sector + 1) * SECTOR)

@@ -271,9 +271,16 @@ class MemoryBacking(Backing):
         self._key(descriptor)
         self.recorder.synced_all()
 
-    def reserve(self, descriptor: int, length: int) -> None:  # noqa: ARG002 no room is counted
-        """fallocate beyond the end: nothing that a program sees."""
+    def reserve(self, descriptor: int, offset: int, length: int) -> None:  # noqa: ARG002
+        """fallocate without a change of length: nothing that a program sees; there is room."""
         self._key(descriptor)
+
+    def clear(self, descriptor: int, offset: int, length: int) -> None:
+        """Zeros, and holes of the whole blocks among them."""
+        if descriptor not in self._writable:
+            raise _error(errno.EBADF)
+        self._change("clear", ("clear", self._key(descriptor), offset, length))
+        self._touch(self._key(descriptor), *_NOTE_TIMES)
 
     def touch(self, descriptor: int) -> None:
         """mtime and ctime are now."""

@@ -7,8 +7,8 @@ for ever. After each step it keeps a version of the whole tree; version 0 is the
 **Durable versions.** After `done` steps were acknowledged and step `begun` (the same, or one more)
 was begun, everything that is seen must come from versions `since`..`begun`, where `since` is
 - for a kill: `done`, for everything. What was acknowledged is there, exactly.
-- for a power cut: for the content and attributes of a file, its last fsync or the last sync; for
-  the entries of a folder, its last fsync or the last sync.
+- for a power cut: for the content of a file, its last fsync or fdatasync, or the last sync; for
+  attributes and the entries of a folder, the last fsync of it, or the last sync.
 
 **Allowed**
 1. Content: as long as one of those versions, or some whole chunks between the shortest and the
@@ -121,6 +121,8 @@ class Posix:
     def _fsync(self, path: str) -> bool:
         return self._file(path) is not None
 
+    _fdatasync = _fsync
+
     def _write(self, path: str, offset: int | None, data: bytes) -> bool:
         one = self._file(path)
         if one not in self.held:
@@ -204,6 +206,9 @@ class Posix:
 
     _unmount = _sync
 
+    def _checkpoint(self, _waits: int) -> bool:
+        return True
+
 
 class Seen(NamedTuple):
     """What a mount shows of one object; ids are the oracle's, a symlink stands by its target."""
@@ -228,6 +233,7 @@ class Oracle:
         self._posix = base
         self.versions = [base.version]
         self._content_since: list[dict[int, int]] = [{}]
+        self._attributes_since: list[dict[int, int]] = [{}]
         self._entries_since: list[dict[int, int]] = [{}]
         self._all_since = [0]
         self._fsyncs: list[tuple[int, int]] = []
@@ -235,21 +241,26 @@ class Oracle:
 
     def add(self, step: Step) -> bool:
         """Whether the step is possible; then it is the next one."""
-        target = self._posix.find(step.arguments[0]) if step.arguments else None
+        syncs = step.call in ("fsync", "fdatasync", "fsyncdir")
+        target = self._posix.find(step.arguments[0]) if syncs else None
         if not self._posix.take(step):
             return False
         self.versions.append(self._posix.version)
         number = len(self.versions) - 1
         content, entries = dict(self._content_since[-1]), dict(self._entries_since[-1])
+        attributes = dict(self._attributes_since[-1])
         everything = self._all_since[-1]
-        if step.call == "fsync":
+        if step.call == "fdatasync":
             content[target] = number
+        elif step.call == "fsync":
+            content[target] = attributes[target] = number
             self._fsyncs.append((number, target))
         elif step.call == "fsyncdir":
-            content[target] = entries[target] = number
+            attributes[target] = entries[target] = number
         elif step.call in ("sync", "unmount"):
             everything = number
         self._content_since.append(content)
+        self._attributes_since.append(attributes)
         self._entries_since.append(entries)
         self._all_since.append(everything)
         return True
@@ -273,11 +284,15 @@ class Oracle:
         yield from judged.lost()
 
     def content_since(self, one: int, done: int) -> int:
-        """The step whose content and attributes are durable after a power cut."""
+        """The step whose content of a file is durable after a power cut."""
         return max(self._content_since[done].get(one, 0), self._all_since[done])
 
+    def attributes_since(self, one: int, done: int) -> int:
+        """The step whose attributes of a file or folder are."""
+        return max(self._attributes_since[done].get(one, 0), self._all_since[done])
+
     def entries_since(self, one: int, done: int) -> int:
-        """The step whose version of a folder's entries is durable after a power cut."""
+        """The step whose entries of a folder are."""
         return max(self._entries_since[done].get(one, 0), self._all_since[done])
 
     def fsyncs(self, done: int) -> list[tuple[int, int]]:
@@ -337,7 +352,7 @@ class _Judge:
                 )
 
     def attributes(self, one: int, thing: Seen) -> Iterator[Violation]:
-        since = self._oracle.content_since(one, self._done) if self._power else self._done
+        since = self._oracle.attributes_since(one, self._done) if self._power else self._done
         versions = [dict(version.xattrs) for version in self._versions(one, since)]
         for name in {*thing.xattrs, *(name for version in versions for name in version)}:
             if thing.xattrs.get(name) not in [version.get(name) for version in versions]:
