@@ -37,6 +37,12 @@ class KnownEntries:
         """Give its descriptors back."""
         self._database.close()
 
+    def newest_checkpoint(self) -> int:
+        """As of now, not of when this was opened."""
+        with told(self._path, "read"):
+            (number,) = self._database.execute("SELECT checkpoint FROM meta").fetchone()
+        return int(number)
+
     def expected(self, folder_id: bytes) -> dict[str, bytes]:
         """Backing name -> object of every entry of a folder; empty: not opened yet."""
         with told(self._path, "read"):

@@ -17,7 +17,7 @@ from fsdriver.folder import LONG_ENTRY, Folder
 from fsdriver.knownentries import KnownEntries
 from fsdriver.offline import OfflineStore
 from fsdriver.scrubnames import MOVE_AWAY, NameLooks, folder_record
-from fsdriver.scrubwords import below, of, reclassified, told_by
+from fsdriver.scrubwords import below, in_use, of, reclassified, told_by
 from fsdriver.storewalk import WalkedEntry, WalkedFolder
 from keyhierarchy import errors as keys
 
@@ -27,7 +27,6 @@ _UNKNOWN: Final = (
     "was put here in the store"
 )
 _MOUNT_ONCE: Final = "mount the store once: what a stopped driver left is put right"
-_AGAIN: Final = "the mount is changing it; scrub again later"
 
 
 class Looks:
@@ -90,7 +89,7 @@ class Looks:
         if not unfinished and not (self.mounted and report.changed):
             return finding
         if self.mounted:
-            return reclassified(finding, "in-use", _AGAIN)
+            return in_use(finding)
         return reclassified(finding, "pending", _MOUNT_ONCE)
 
     def _is_unfinished(self, finding: Finding, report: FileReport) -> bool:

@@ -534,7 +534,7 @@ def test_beside_a_driver_what_it_is_changing_is_in_use(store):
     handle = driver.fs.open(driver.number("/file"), os.O_WRONLY)
     driver.fs.write(handle, 6 * SIZE, b"x" * SIZE)
     store.flip("/neighbour", 512 + STRIDE)
-    report = store.scrub(settling=(0.0, 0.0))
+    report = store.scrub(settle=0.0)
     assert report.mounted
     assert {(one.verdict, one.path) for one in report.findings} == {
         ("in-use", "/file"),
@@ -560,7 +560,57 @@ def test_beside_a_driver_a_change_that_ends_is_nothing(store, monkeypatch):
             driver.fs.checkpoints.run()
 
     monkeypatch.setattr("fsdriver.scrub.time.sleep", pause)
-    report = store.scrub(settling=(0.0, 0.0))
+    report = store.scrub(settle=0.0)
     assert told(report) == [] and len(paused) == 1
+    driver.close()
+    lock.release()
+
+
+def test_beside_a_driver_a_deletion_is_told_once_it_stays(store):
+    """Nothing tells it from a deletion that the driver has not committed, but that it stays so."""
+    driver = store.driver
+    lock = StoreLock(store.path, store.state_dir, read_only=False)
+    driver.open()
+    driver.fs.unlink(*driver.split("/neighbour"))
+    store.places["/file"].unlink()
+    paused = []
+
+    def pause(_seconds):
+        paused.append(_seconds)
+        driver.fs.checkpoints.run()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fsdriver.scrub.time.sleep", pause)
+        report = store.scrub(settle=0.0)
+    assert told(report) == [("forged", "deleted", "/file")]
+    assert len(paused) < 6  # two commits were enough
+    driver.close()
+    lock.release()
+
+
+def test_beside_an_idle_driver_a_deletion_is_told_at_the_end(store):
+    driver = store.driver
+    lock = StoreLock(store.path, store.state_dir, read_only=False)
+    driver.open()
+    store.places["/file"].unlink()
+    assert told(store.scrub(settle=0.0)) == [("forged", "deleted", "/file")]
+    driver.close()
+    lock.release()
+
+
+def test_beside_a_driver_names_that_keep_changing_are_in_use(store):
+    driver = store.driver
+    lock = StoreLock(store.path, store.state_dir, read_only=False)
+    driver.open()
+    driver.fs.unlink(*driver.split("/file"))
+
+    def pause(_seconds):
+        driver.write_file("/other", b"x")
+        driver.fs.unlink(*driver.split("/other"))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fsdriver.scrub.time.sleep", pause)
+        report = store.scrub(settle=0.0)
+    assert told(report) == [("in-use", "deleted", "/file")]
     driver.close()
     lock.release()
