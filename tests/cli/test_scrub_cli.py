@@ -302,6 +302,30 @@ def test_beside_a_busy_mount(made, tmp_path):
     made.refusals()
 
 
+@pytest.mark.mounted
+@pytest.mark.crash
+def test_after_a_killed_driver(made):
+    """What it left is neither damage nor forgery, before the next mount and after."""
+    top = made.mount()
+    (top / "d").mkdir()
+    with subprocess.Popen([sys.executable, "-c", BUSY, top / "d"], stderr=subprocess.PIPE) as user:
+        until((top / "d" / "round").exists, "the writer is at work")
+        made.kill(user)
+        assert b"Error" in user.stderr.read()
+    done = made.run("scrub", "--json", made.store, check=False)
+    said = document(done)
+    assert {one["verdict"] for one in said["findings"]} <= {"pending", "leftover"}, said
+    assert done.returncode == 0 and not said["mounted"]
+    top = made.mount()
+    for folder, _folders, names in os.walk(top):
+        for name in names:
+            Path(folder, name).read_bytes()
+    made.umount()
+    said = document(made.run("scrub", "--json", made.store))
+    assert {one["verdict"] for one in said["findings"]} <= {"leftover"}, said
+    made.refusals()
+
+
 BUSY = """
 import os, sys, random
 os.chdir(sys.argv[1])
