@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -199,10 +200,10 @@ def paths(image, path, key=None):
 KNOWN = {operation.name: operation for operation in alphabet()}
 
 
-def findings(workload: str, backing=MemoryBacking, *, late: bool) -> set[str]:
+def findings(workload: str, backing=MemoryBacking, *, late: bool) -> Iterator[str]:
     """The kinds of promises broken; `late`: once all of the workload was acknowledged."""
     with host_in_memory() as host:
-        checker = Checker(host, backing=backing)
+        checker = Checker(host, backing=backing, again=8)
         made = checker.run(tuple(KNOWN[name] for name in workload.split("; ")))
         begin = made.fresh
         if late:
@@ -213,7 +214,9 @@ def findings(workload: str, backing=MemoryBacking, *, late: bool) -> set[str]:
                 if (event.kind, event.call, event.operation) == ("mark", "returned", last)
             )
         crashes = (crash for crash in checker.crashes(made) if crash.at >= begin)
-        return {found.violation.kind for found in checker.check(made, crashes)}
+        for found in checker.check(made, crashes):
+            if found.violation.kind not in NOTES:
+                yield found.violation.kind
 
 
 @pytest.mark.parametrize(
@@ -227,8 +230,8 @@ def findings(workload: str, backing=MemoryBacking, *, late: bool) -> set[str]:
     ],
 )
 def test_a_driver_that_leaves_a_sync_out_is_seen(workload, blind):
-    assert findings(workload, late=True) == set()
-    assert findings(workload, backing=blind, late=True)
+    assert not any(findings(workload, late=True))
+    assert any(findings(workload, backing=blind, late=True))
 
 
 @pytest.mark.parametrize(
@@ -240,9 +243,9 @@ def test_a_driver_that_leaves_a_sync_out_is_seen(workload, blind):
     ],
 )
 def test_a_driver_without_its_journal_or_its_order_is_seen(workload, blinded):
-    assert findings(workload, late=False) == set()
+    assert not any(findings(workload, late=False))
     with blinded():
-        assert findings(workload, late=False)
+        assert any(findings(workload, late=False))
 
 
 # Nothing is lost

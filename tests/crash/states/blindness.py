@@ -11,8 +11,9 @@ from unittest.mock import patch
 from fsdriver.format.journal import Draft
 from fsdriver.journal import Journal
 from fsdriver.renaming import Renaming
+from tests.crash.states.descriptors import Recorder
 from tests.crash.states.image import Image, Node
-from tests.crash.states.memory import MemoryBacking, Recorder
+from tests.crash.states.memory import MemoryBacking
 
 
 class Blind(MemoryBacking):

@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 from fsdriver.inodes import ROOT as INODE_OF_ROOT
 from tests.crash.states.cuts import Crash, kills, power_cuts
+from tests.crash.states.looking import REFUSALS, Look
 from tests.crash.states.memory import MemoryBacking
-from tests.crash.states.mounting import REFUSALS, Host, Look, Mount, State, seeded
-from tests.crash.states.oracle import ROOT, Oracle, Posix, Seen, Violation
+from tests.crash.states.mounting import Host, Mount, State, seeded
+from tests.crash.states.oracle import Oracle, Seen, Violation
+from tests.crash.states.posix import ROOT, Posix
 from tests.crash.states.recording import Recording
 from tests.crash.states.workloads import BASE, UNMOUNT, Operation
 
@@ -185,7 +187,7 @@ class Checker:
         with seeded(f"{run.name} {crash[1:4]}"):
             backing = MemoryBacking(state.image.copy(), recording)
             mount = Mount(self._host, state, backing=backing, committed=recording.committed)
-            mount.look()
+            Look(mount.fs)
             mount.close()
         seen = set()
         for then in chain(kills(recording), power_cuts(recording)):
@@ -203,7 +205,7 @@ class Checker:
             mount = Mount(self._host, state._replace(image=state.image.copy()))
         except Exception as error:  # noqa: BLE001 that is what is looked for
             return [_refused("mount refused", error)]
-        look = mount.look()
+        look = Look(mount.fs)
         found = [Violation(*trouble) for trouble in look.troubles]
         numbers = mount.backing.image.numbers()
         seen, strangers = self._identify(run, look, numbers)
@@ -224,7 +226,7 @@ class Checker:
             after = Mount(self._host, left)
         except Exception as error:  # noqa: BLE001 that is what is looked for
             return [_refused("unstable", error)]
-        again = after.look()
+        again = Look(after.fs)
         after.drop()
         if again.found != look.found or again.troubles != [
             trouble for trouble in look.troubles if trouble[0] not in NOTES
