@@ -73,6 +73,14 @@ def scrub(
         bool, typer.Option("--resume", help="Go on where the last scrub was stopped.")
     ] = False,
     limit_rate: LimitRate = 0.0,
+    settle: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            help="Beside a mount: how long what looks wrong may be a change under way.",
+        ),
+    ] = 30.0,
     repair: Annotated[
         bool,
         typer.Option(
@@ -108,7 +116,7 @@ def scrub(
             raise typer.Exit(report.exit_code or DAMAGED_EXIT) from None
         if repair:
             _take_lock(undo, opened)
-        report = _run(opened, resume=resume, limit_rate=limit_rate)
+        report = _run(opened, resume=resume, limit_rate=limit_rate, settle=settle)
         if repair:
             steps = _plan(opened, report)
             if not as_json:
@@ -135,14 +143,14 @@ def _take_lock(undo: ExitStack, store: "OfflineStore") -> None:
         )
 
 
-def _run(store: "OfflineStore", *, resume: bool, limit_rate: float) -> "ScrubReport":
+def _run(store: "OfflineStore", *, resume: bool, limit_rate: float, settle: float) -> "ScrubReport":
     from fsdriver.scrub import Scrub  # noqa: PLC0415 as above
     from fsdriver.scrubmeter import Meter, Throttle  # noqa: PLC0415
     from fsdriver.scrubstate import ScrubState  # noqa: PLC0415
 
     meter = Meter(Throttle(limit_rate))
     with meter.shown(store, "scrub"), ScrubState(store.host_folder, resume=resume) as state:
-        report = Scrub(store, state=state, meter=meter).run(_now())
+        report = Scrub(store, state=state, meter=meter, settle=settle).run(_now())
     state.remove()
     return report
 

@@ -94,6 +94,7 @@ class _Look:
         raw = backing.read(descriptor, HEADER_SIZE, 0)
         self.report.inode, self.report.length = before.st_ino, before.st_size
         self.report.changed_ns = before.st_ctime_ns
+        self.report.blank = not any(raw)
         self.report.read_bytes = len(raw)
         self._spend(len(raw))
         self._check(descriptor, raw, before.st_size)
@@ -138,6 +139,7 @@ class _Look:
             report.generation, report.size = state.generation, state.size
             report.session = state.session.hex()
             report.bindings, report.unbound = list(state.bindings), state.unbound
+            report.dirty = state.dirty
             report.unsealed = state.dirty or length != reader.geometry.ciphertext_size(state.size)
             self._place(reader, state)
             self._length(reader, state, length)

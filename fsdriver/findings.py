@@ -77,8 +77,12 @@ class FileReport(msgspec.Struct, kw_only=True):
     session: str = ""
     bindings: list[bytes] = []
     unbound: bool = False
+    dirty: bool = False
+    """Its header says that the file was being written."""
     unsealed: bool = False
     """Its header is dirty, or of another length than its file: a driver stopped, or is at work."""
+    blank: bool = False
+    """There is nothing, or nothing but zeros, where its header should be."""
     changed: bool = False
     """It changed while it was looked at."""
     gone: bool = False

@@ -23,6 +23,8 @@ class KnownEntries:
             meta = contentdb_file.read_meta(self._database, path)
         self.complete = meta.complete
         """Whether an entry that is not known was never made by a driver of this host."""
+        self.checkpoint = meta.checkpoint
+        """Of the newest checkpoint that was committed: what it held is in place."""
         self._unclean = meta.unclean
 
     @classmethod
@@ -34,6 +36,12 @@ class KnownEntries:
     def close(self) -> None:
         """Give its descriptors back."""
         self._database.close()
+
+    def newest_checkpoint(self) -> int:
+        """As of now, not of when this was opened."""
+        with told(self._path, "read"):
+            (number,) = self._database.execute("SELECT checkpoint FROM meta").fetchone()
+        return int(number)
 
     def expected(self, folder_id: bytes) -> dict[str, bytes]:
         """Backing name -> object of every entry of a folder; empty: not opened yet."""

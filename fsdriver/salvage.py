@@ -48,12 +48,19 @@ class Salvaged(msgspec.Struct, kw_only=True):
     recovered_bytes: int = 0
     missing: Ranges = []
     """Plaintext bytes [start, end) that are zeros in the output and were not in the file."""
+    in_doubt: bool = False
+    """Whether nothing is known to be missing, and yet this may not be what was written last."""
     notes: list[str] = []
 
     @property
     def whole(self) -> bool:
         """Whether all that the header says is there."""
-        return not self.missing and not self.notes
+        return not self.missing and not self.in_doubt
+
+    def doubt(self, note: str) -> None:
+        """Say why."""
+        self.in_doubt = True
+        self.notes.append(note)
 
 
 def find(store: OfflineStore, wanted: str) -> str:
@@ -117,6 +124,11 @@ def salvage(store: OfflineStore, source: str, out: str) -> Salvaged:
             ) from None
         try:
             result = _Salvage(store, reader, descriptor, target).run(source, out)
+            if store.is_mounted() or store.was_killed():
+                result.notes.append(
+                    "what the mount, or a driver that was stopped, had not put in place is not in "
+                    "this: unmount the store, or mount it once, and salvage again"
+                )
             os.fsync(target)
         except BaseException:
             os.unlink(out)
@@ -161,6 +173,8 @@ class _Salvage:
         self._length = store.backing.stat_open(descriptor).st_size
         self._readable: Ranges = []
         """Chunks that were written, [first, end)."""
+        self._short: Ranges = []
+        """Plaintext bytes behind the sealed end of a chunk, whose longer record is not there."""
 
     def run(self, source: str, out: str) -> Salvaged:
         """Raises OSError."""
@@ -172,7 +186,7 @@ class _Salvage:
             state = self._reader.unseal()
         except HeaderInvalid:
             result.size_from = "length"
-            result.notes.append(
+            result.doubt(
                 "the sealed part of the header does not open: the size is what the length of the "
                 "backing file gives, and what is missing may have been a hole"
             )
@@ -182,14 +196,16 @@ class _Salvage:
         os.ftruncate(self._target, result.size)
         here = merged(self._readable + holes)
         chunks = self._geometry.chunk_count(result.size)
-        result.missing = [
-            (first * self._geometry.chunk_size, min(end * self._geometry.chunk_size, result.size))
+        chunk_size = self._geometry.chunk_size
+        gaps = [
+            (first * chunk_size, min(end * chunk_size, result.size))
             for first, end in _gaps(here, chunks)
         ]
+        result.missing = merged(gaps + self._short)
         result.recovered_bytes = sum(
-            min(end * self._geometry.chunk_size, result.size) - first * self._geometry.chunk_size
+            min(end * chunk_size, result.size) - first * chunk_size
             for first, end in merged(self._readable)
-        )
+        ) - sum(end - start for start, end in self._short)
         return result
 
     def _with_header(self, state: SealedState, result: Salvaged) -> tuple[int, Ranges]:
@@ -199,20 +215,20 @@ class _Salvage:
         try:
             extents = self._reader.extents(state)
         except (HeaderInvalid, ChunkInvalid) as error:
-            result.notes.append(f"which chunks are holes is not known: {error}")
+            result.doubt(f"which chunks are holes is not known: {error}")
             extents = ExtentMap.full(chunks)
         digest = self._take(state.size, extents)
         holes = list(extents.holes(chunks))
         complete = merged(self._readable) == list(extents.runs())
         if complete and not state.dirty and digest != state.chunk_set:
-            result.notes.append(
+            result.doubt(
                 "every chunk authenticates, but they are not the set that was sealed: one of them "
                 "is older"
             )
         size = state.size
         if self._length > self._geometry.ciphertext_size(state.size) or state.dirty:
             size = max(size, self._behind(state.size))
-            result.notes.append(
+            result.doubt(
                 "the file was being written when it was left, or was extended: what authenticates "
                 "behind its sealed size was taken, too"
             )
@@ -230,7 +246,12 @@ class _Salvage:
             return sealed_size
         self._take(size, ExtentMap([first, chunks]))
         last = max((end for _first, end in self._readable), default=0)
-        return min(size, last * self._geometry.chunk_size) if last > first else sealed_size
+        if last <= first:
+            return sealed_size
+        border = first * self._geometry.chunk_size
+        if sealed_size < border:
+            self._short.append((sealed_size, border))
+        return min(size, last * self._geometry.chunk_size)
 
     def _without_header(self) -> tuple[int, Ranges]:
         size = self._size_by_length()

@@ -4,10 +4,12 @@ Walks, takes the looks of scrublooks.py, and gathers what they find. Beside a li
 wrong at first is looked at again: the driver may have been in the middle of it. Changes nothing.
 """
 
+import os
 import stat
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -20,11 +22,18 @@ from fsdriver.knownentries import KnownEntries
 from fsdriver.offline import OfflineStore
 from fsdriver.scrublooks import Looks
 from fsdriver.scrubstate import ScrubState
-from fsdriver.scrubwords import copied
+from fsdriver.scrubwords import copied, in_use
 from fsdriver.storewalk import WalkedEntry, WalkedFolder, walk
 
-_SETTLING: Final = (0.1, 1.0, 5.0, 6.0)
-"""Seconds before each further look beside a live mount; in all two of its checkpoints."""
+SETTLE_SECONDS: Final = 30.0
+"""A live mount's checkpoints come every five seconds, if it has something to put in place, and may
+take a while on a slow disk."""
+_SETTLING: Final = (0.003, 0.03, 0.167, 0.2, 0.25, 0.35)
+"""Before each further look beside a live mount, as shares of all."""
+_IN_USE_LOOKS: Final = 4
+"""Looks after which what is being changed is told as that."""
+_REMEMBERED: Final = ("deleted", "unknown", "exchanged", "planted")
+"""Found by comparing names with the content database, which lags behind a mount at work."""
 _SERIOUS: Final = ("damaged", "forged", "unverified", "in-use")
 _KEYS_EVERY: Final = 1.0
 _TWINS_KEPT: Final = 1_000_000
@@ -99,6 +108,21 @@ class _Idle:
 _Look = Callable[[], list[Finding]]
 
 
+@dataclass(slots=True)
+class _Suspect:
+    """What looked wrong beside a live mount."""
+
+    look: _Look
+    stamp: tuple[int, ...]
+    checkpoint: int
+    """The mount's newest when the stamp was first seen."""
+    always_still: bool = True
+
+
+def _is_serious(findings: list[Finding]) -> bool:
+    return any(one.verdict in _SERIOUS for one in findings)
+
+
 class Scrub:
     """One run over one opened store."""
 
@@ -108,15 +132,15 @@ class Scrub:
         *,
         state: ScrubState | None = None,
         meter: Meter | None = None,
-        settling: tuple[float, ...] = _SETTLING,
+        settle: float = SETTLE_SECONDS,
     ) -> None:
         self._store = store
         self._state = state
         self._meter = meter or _Idle()
-        self._settling = settling
+        self._settling = [share * settle for share in _SETTLING]
         self._known: KnownEntries | None = None
         self._looks = self._new_looks()
-        self._again: list[_Look] = []
+        self._suspects: list[_Suspect] = []
         self._keys_due = 0.0
         self._foreign: set[str] = set()
         """Places of folders that were told as foreign, and of those below them."""
@@ -220,23 +244,63 @@ class Scrub:
     def _examine(self, look: _Look) -> None:
         """Take what a look finds; beside a live mount, what looks wrong only at the end."""
         findings = look()
-        if self._looks.mounted and any(one.verdict in _SERIOUS for one in findings):
-            self._again.append(look)
+        if self._looks.mounted and _is_serious(findings):
+            self._suspects.append(_Suspect(look, self._stamp(findings), self._checkpoint()))
         else:
             self.report.findings += findings
 
     def _settle(self) -> None:
         """Give a driver at work the time to finish what it is at, and look again."""
-        for pause in self._settling:
-            if not self._again:
+        for number, pause in enumerate(self._settling, 1):
+            if not self._suspects:
                 return
             time.sleep(pause)
             self._looks = self._new_looks()
-            looks, self._again = self._again, []
-            for look in looks:
-                self._examine(look)
-        for look in self._again:
-            self.report.findings += look()
+            last = number == len(self._settling)
+            suspects, self._suspects = self._suspects, []
+            for suspect in suspects:
+                self._look_again(suspect, number, last=last)
+
+    def _look_again(self, suspect: _Suspect, number: int, *, last: bool) -> None:
+        findings = suspect.look()
+        stamp = self._stamp(findings)
+        still = stamp == suspect.stamp
+        if not still:
+            suspect.stamp, suspect.checkpoint, suspect.always_still = (
+                stamp,
+                self._checkpoint(),
+                False,
+            )
+        if any(one.kind in _REMEMBERED and one.verdict == "forged" for one in findings):
+            # Two commits later nothing noted before is unknown; an idle mount commits nothing.
+            commits = self._checkpoint() - suspect.checkpoint
+            settled = still and (commits > 1 or (last and suspect.always_still))
+        elif any(one.verdict == "in-use" for one in findings):
+            settled = last or number >= _IN_USE_LOOKS
+        else:
+            settled = still or not _is_serious(findings)
+        if settled:
+            self.report.findings += findings
+        elif last:
+            self.report.findings += [in_use(one) for one in findings]
+        else:
+            self._suspects.append(suspect)
+
+    def _stamp(self, findings: list[Finding]) -> tuple[int, ...]:
+        """Changes with what was found, and with the names beside it where they matter."""
+        places = {one.place for one in findings}
+        places |= {one.place.rpartition("/")[0] for one in findings if one.kind in _REMEMBERED}
+        stamp = []
+        for place in sorted(places):
+            try:
+                status = self._store.stat(place) if place else os.fstat(self._store.root)
+                stamp += [status.st_ino, status.st_ctime_ns]
+            except OSError:
+                stamp.append(0)
+        return tuple(stamp)
+
+    def _checkpoint(self) -> int:
+        return self._known.newest_checkpoint() if self._known is not None else 0
 
     def _unnamed(self, walked: WalkedFolder, folder: Folder, entry: WalkedEntry) -> list[Finding]:
         findings = self._looks.names.unnamed(walked, folder, entry)

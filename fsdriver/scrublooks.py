@@ -17,7 +17,7 @@ from fsdriver.folder import LONG_ENTRY, Folder
 from fsdriver.knownentries import KnownEntries
 from fsdriver.offline import OfflineStore
 from fsdriver.scrubnames import MOVE_AWAY, NameLooks, folder_record
-from fsdriver.scrubwords import below, of, reclassified, told_by
+from fsdriver.scrubwords import below, in_use, of, reclassified, told_by
 from fsdriver.storewalk import WalkedEntry, WalkedFolder
 from keyhierarchy import errors as keys
 
@@ -27,7 +27,6 @@ _UNKNOWN: Final = (
     "was put here in the store"
 )
 _MOUNT_ONCE: Final = "mount the store once: what a stopped driver left is put right"
-_AGAIN: Final = "the mount is changing it; scrub again later"
 
 
 class Looks:
@@ -41,7 +40,7 @@ class Looks:
         self.was_killed = store.was_killed()
         self._unended = store.unended()
         self.names = NameLooks(store, spend, mounted=self.mounted)
-        self._waiting = pendingreplay.waiting(store)
+        self._waiting = pendingreplay.waiting(store, known, at_work=self.mounted or self.was_killed)
 
     # Files
 
@@ -71,36 +70,50 @@ class Looks:
             report.findings += self._older(
                 entry, bytes.fromhex(report.file_id), report.generation, "it"
             )
-        report.findings = [self._weighed(one, report) for one in report.findings]
+        report.findings = [self._weighed(one, report, folder, entry) for one in report.findings]
         file_id = bytes.fromhex(report.file_id)
         report.findings = self._against_known(folder, entry, file_id or None, report.findings)
         return report
 
-    def _weighed(self, finding: Finding, report: FileReport) -> Finding:
+    def _weighed(
+        self, finding: Finding, report: FileReport, folder: Folder | None, entry: WalkedEntry
+    ) -> Finding:
         """What a driver at work, or one that was stopped, leaves is nobody's fault."""
-        if not self._may_be_unfinished(finding, report):
+        if finding.verdict not in ("damaged", "forged"):
+            return finding
+        unfinished = (
+            self._is_unfinished(finding, report)
+            if report.is_authentic
+            else report.blank and self._is_unborn(folder, entry)
+        )
+        if not unfinished and not (self.mounted and report.changed):
             return finding
         if self.mounted:
-            return reclassified(finding, "in-use", _AGAIN)
+            return in_use(finding)
         return reclassified(finding, "pending", _MOUNT_ONCE)
 
-    def _may_be_unfinished(self, finding: Finding, report: FileReport) -> bool:
-        if finding.verdict not in ("damaged", "forged") or finding.kind == "moved":
-            return False
-        if self.mounted and report.changed:
+    def _is_unfinished(self, finding: Finding, report: FileReport) -> bool:
+        """As the driver itself decides what a stop may have left (FORMAT.md 3.4)."""
+        file_id = bytes.fromhex(report.file_id)
+        if file_id in self._waiting:
             return True
-        if not report.is_authentic:
-            # Created, and its driver was stopped before the header was written.
-            return report.length == 0 and (self.mounted or self.was_killed)
-        if bytes.fromhex(report.file_id) in self._waiting:
-            return True
-        if bytes.fromhex(report.session) not in self._unended:
+        if finding.kind == "extended":
+            return bool(self._unended)  # written, and not sealed any more
+        if finding.kind == "rolled-back" or bytes.fromhex(report.session) not in self._unended:
             return False
-        newest = self._newest(bytes.fromhex(report.file_id))
-        if finding.kind == "rolled-back":
-            return False
+        if self._known is None:
+            return report.unsealed and finding.kind != "moved"
         # A seal that is known to have been durable was followed by nothing that may be missing.
-        return report.unsealed or 0 < newest < report.generation
+        return report.dirty or report.generation > self._newest(file_id)
+
+    def _is_unborn(self, folder: Folder | None, entry: WalkedEntry) -> bool:
+        """Whether a driver may have stopped, or be, between a file's making and its header."""
+        if not self._unended:
+            return False
+        if self._known is None or folder is None:
+            return True
+        expected = self._known.object_of(folder.record.directory_id, entry.text)
+        return not expected or not self._newest(expected)
 
     def _newest(self, object_id: bytes) -> int:
         return self._known.committed_generation(object_id) if self._known else 0

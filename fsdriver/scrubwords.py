@@ -46,6 +46,13 @@ def reclassified(finding: Finding, verdict: Verdict, remedy: str) -> Finding:
     return msgspec.structs.replace(finding, verdict=verdict, remedy=remedy)
 
 
+def in_use(finding: Finding) -> Finding:
+    """What a mount at work may be about to make right."""
+    if finding.verdict not in ("damaged", "forged"):
+        return finding
+    return reclassified(finding, "in-use", "the mount is changing it; scrub again later")
+
+
 def of(
     entry: WalkedEntry, verdict: Verdict, kind: str, message: str, remedy: str = RESTORE
 ) -> Finding:

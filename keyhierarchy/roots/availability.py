@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
@@ -213,7 +213,11 @@ class AvailabilityStore:
             both = (
                 private.decrypt(wrapped, _OAEP) if isinstance(private, rsa.RSAPrivateKey) else b""
             )
-        except ValueError:
+        except (
+            ValueError,
+            TypeError,
+            UnsupportedAlgorithm,
+        ):  # not a key, encrypted, of another kind
             both = b""
         if len(both) != 2 * KEY_LENGTH:
             raise KeystoreInvalid(
@@ -274,10 +278,17 @@ class AvailabilityRoot:
         """Wrap 32 bytes with RSA-OAEP-256."""
         if len(key) != KEY_LENGTH:
             raise ValueError(f"a tenant intermediate key has {KEY_LENGTH} bytes, not {len(key)}")
-        public = load_der_public_key(self._stored().public)
-        if not isinstance(public, rsa.RSAPublicKey):
-            raise KeystoreInvalid(f"{self.key_id} is no RSA key", key_id=self.key_id)
-        return public.encrypt(key, _OAEP)
+        try:
+            public = load_der_public_key(self._stored().public)
+            if isinstance(public, rsa.RSAPublicKey):
+                return public.encrypt(key, _OAEP)
+        except (ValueError, UnsupportedAlgorithm):
+            pass
+        raise KeystoreInvalid(
+            f"{self.key_id} has no usable RSA key in its file: it was altered; put the "
+            "availability store back from a backup",
+            key_id=self.key_id,
+        )
 
     def unwrap(self, wrapped: bytes) -> bytes:
         """Open a wrap. The caller has recorded that the availability key is used, and why."""

@@ -153,6 +153,6 @@ def run_command(administration: Administration, command: str, body: bytes) -> An
     shape, method = COMMANDS[command]
     try:
         request = msgspec.json.decode(body or b"{}", type=shape)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{command}: {error}") from error
     return getattr(administration, method)(request)

@@ -88,7 +88,7 @@ class Tokens:
             payload: Any = from_base64url(signed.partition(".")[2])
             if authentic:
                 return msgspec.json.decode(payload, type=Claims)
-        except (ValueError, msgspec.DecodeError):
+        except (ValueError, msgspec.DecodeError, RecursionError):
             pass
         raise unauthorized("AKV10046: Unable to resolve the key used for signature validation.")
 

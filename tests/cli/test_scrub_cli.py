@@ -270,3 +270,81 @@ def test_verify(kept, tmp_path):
     assert kept.ckfs("verify", kept.store, listed).returncode == 40
     refused(kept.ckfs("verify", kept.store, tmp_path / "none"), 2, "cannot be read")
     refused(kept.ckfs("verify", "--algorithm", "md5", kept.store, listed), 2, "sha256")
+
+
+@pytest.mark.mounted
+def test_beside_a_busy_mount(made, tmp_path):
+    """What programs are changing is never called damage, and damage is found all the same."""
+    top = made.mount()
+    (top / "d").mkdir()
+    (top / "quiet").write_bytes(CONTENT)
+    (top / "d" / "damaged").write_bytes(CONTENT)
+    made.remount()  # what is damaged later was on the disk for good
+    flip(made.backing_of(top / "d" / "damaged"), 600)
+    with subprocess.Popen([sys.executable, "-c", BUSY, top / "d"]) as writer:
+        until((top / "d" / "round").exists, "the writer is at work")
+        done = made.run("scrub", "--settle", "3", "--json", made.store, check=False)
+        listed = tmp_path / "list"
+        listed.write_text(f"{hashlib.sha256(CONTENT).hexdigest()}  {top}/quiet\n")
+        verified = made.run("verify", "--ignore-extra", "--json", top, listed, check=False)
+        assert writer.poll() is None
+        writer.terminate()
+    said = document(done)
+    assert said["mounted"], done.stderr
+    serious = [one for one in said["findings"] if one["verdict"] in ("damaged", "forged")]
+    assert [(one["path"], one["kind"]) for one in serious] == [("/d/damaged", "chunks")]
+    assert done.returncode == 40
+    assert verified.returncode == 0 and document(verified)["counts"]["match"] == 1, verified.stdout
+    assert document(verified)["mounted"]
+    made.umount()
+    after = made.run("scrub", "--json", made.store, check=False)
+    assert [one["path"] for one in document(after)["findings"]] == ["/d/damaged"]
+    made.refusals()
+
+
+@pytest.mark.mounted
+@pytest.mark.crash
+def test_after_a_killed_driver(made):
+    """What it left is neither damage nor forgery, before the next mount and after."""
+    top = made.mount()
+    (top / "d").mkdir()
+    with subprocess.Popen([sys.executable, "-c", BUSY, top / "d"], stderr=subprocess.PIPE) as user:
+        until((top / "d" / "round").exists, "the writer is at work")
+        made.kill(user)
+        assert b"Error" in user.stderr.read()
+    done = made.run("scrub", "--json", made.store, check=False)
+    said = document(done)
+    assert {one["verdict"] for one in said["findings"]} <= {"pending", "leftover"}, said
+    assert done.returncode == 0 and not said["mounted"]
+    top = made.mount()
+    for folder, _folders, names in os.walk(top):
+        for name in names:
+            Path(folder, name).read_bytes()
+    made.umount()
+    said = document(made.run("scrub", "--json", made.store))
+    assert {one["verdict"] for one in said["findings"]} <= {"leftover"}, said
+    made.refusals()
+
+
+BUSY = """
+import os, sys, random
+os.chdir(sys.argv[1])
+chance = random.Random(1)
+count = 0
+while True:
+    name = f"file {chance.randrange(40)}"
+    with open(name, "r+b" if os.path.exists(name) else "wb") as file:
+        file.seek(chance.randrange(200_000))
+        file.write(os.urandom(chance.randrange(100_000)))
+    if chance.random() < 0.3:
+        os.replace(name, f"file {chance.randrange(40)}")
+    if chance.random() < 0.1:
+        file = f"file {chance.randrange(40)}"
+        if os.path.exists(file):
+            os.truncate(file, chance.randrange(100_000))
+    if chance.random() < 0.1:
+        os.makedirs(f"folder {chance.randrange(5)}", exist_ok=True)
+    count += 1
+    if count == 50:
+        open("round", "w").close()
+"""

@@ -178,22 +178,26 @@ def test_no_descriptors_left(hosted):
         (root / f"folder/{number}").write_bytes(b"%d" % number)
     (pid,) = driven.pids()
     used = len(os.listdir(f"/proc/{pid}/fd"))
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 20, used + 20))
+    _soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 20, hard))
     opened = {}
     with fails(errno.EMFILE):
         for number in range(80):
             opened[number] = os.open(root / f"folder/{number}", os.O_RDWR)
     assert len(opened) > 5
+    changed = set()
     for number, file in opened.items():
         assert os.pread(file, 10, 0) == b"%d" % number
-        os.pwrite(file, b"more", 10)
-        with suppress(OSError):  # a sync may take a descriptor
+        with suppress(OSError):  # a change or a sync may take a descriptor of the driver's own
+            os.pwrite(file, b"more", 10)
+            changed.add(number)
             os.fsync(file)
     for file in opened.values():
-        os.close(file)
+        with suppress(OSError):
+            os.close(file)
     for number in range(80):
         expected = b"%d" % number
-        if number in opened:
+        if number in changed:
             expected = expected.ljust(10, b"\0") + b"more"
         assert (root / f"folder/{number}").read_bytes() == expected
     (root / "folder/after").write_bytes(b"after")

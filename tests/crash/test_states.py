@@ -1,10 +1,10 @@
 """Crash states: the model of the store's filesystem is right, the checker sees, nothing is lost."""
 
 import errno
-import itertools
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fsdriver.backing import Backing
 from tests.crash.states import blindness
-from tests.crash.states.checker import Checker
+from tests.crash.states.checker import NOTES, Checker
 from tests.crash.states.image import from_folder
 from tests.crash.states.memory import MemoryBacking
 from tests.crash.states.mounting import host_in_memory
@@ -42,8 +42,12 @@ CALLS = st.one_of(
     st.tuples(st.just("read"), FILES, SIZES, OFFSETS),
     st.tuples(st.just("write"), FILES, st.lists(SIZES, max_size=3), OFFSETS),
     st.tuples(st.just("truncate"), FILES, OFFSETS),
+    st.tuples(st.just("clear"), FILES, OFFSETS, st.sampled_from([1, 4096, 9000])),
+    st.tuples(st.just("reserve"), FILES, OFFSETS, st.just(8192)),
     st.tuples(st.just("data_runs"), FILES, OFFSETS),
-    st.tuples(st.sampled_from(["sync", "sync_data", "stat_open"]), FILES),
+    st.tuples(
+        st.sampled_from(["sync", "sync_data", "sync_filesystem", "touch", "stat_open"]), FILES
+    ),
     st.tuples(st.just("duplicate"), FILES),
     st.tuples(st.just("make_directory"), FOLDERS, NAMES, MODES),
     st.tuples(st.just("make_node"), FOLDERS, NAMES, st.just(stat.S_IFIFO | 0o600), st.just(0)),
@@ -61,7 +65,12 @@ CALLS = st.one_of(
     st.tuples(st.sampled_from(["get_xattr", "remove_xattr"]), FOLDERS, NAMES, ATTRIBUTES),
     st.tuples(st.just("xattr_names"), FOLDERS, NAMES),
     st.tuples(st.just("entries"), FOLDERS),
+    st.tuples(st.just("inodes"), FOLDERS),
 )
+
+
+OF_A_FILE = {"close", "read", "write", "truncate", "clear", "reserve", "data_runs", "duplicate"}
+OF_A_FILE |= {"sync", "sync_data", "sync_filesystem", "touch", "stat_open", "change_open_times"}
 
 
 class Side:
@@ -81,9 +90,7 @@ class Side:
 
     def answer(self, call, first, *rest):
         backing = self.backing
-        if call in ("close", "read", "write", "truncate", "data_runs", "sync", "sync_data") or (
-            call in ("duplicate", "stat_open", "change_open_times")
-        ):
+        if call in OF_A_FILE:
             if not self.files:
                 return None
             at = self.files[first % len(self.files)]
@@ -125,6 +132,8 @@ class Side:
             size = 0 if stat.S_ISDIR(answer.st_mode) else answer.st_size
             links = answer.st_nlink
             return (answer.st_mode, links, answer.st_uid, answer.st_gid, size, answer.st_rdev)
+        if call == "inodes":
+            return sorted((name, kind) for name, kind, _number in answer)
         if call in ("entries", "data_runs", "xattr_names"):
             return sorted(answer)
         return answer
@@ -150,7 +159,7 @@ def open_umask():
 
 
 @settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(calls=st.lists(CALLS, max_size=40))
 def test_the_model_answers_as_a_real_filesystem(open_umask, calls):
@@ -191,39 +200,64 @@ def paths(image, path, key=None):
 KNOWN = {operation.name: operation for operation in alphabet()}
 
 
-def findings(workload: str, backing=MemoryBacking) -> set[str]:
-    """The kinds of promises broken after all of a workload was acknowledged."""
+def findings(workload: str, backing=MemoryBacking, *, late: bool) -> Iterator[str]:
+    """The kinds of promises broken; `late`: once all of the workload was acknowledged."""
     with host_in_memory() as host:
-        checker = Checker(host, backing=backing)
+        checker = Checker(host, backing=backing, again=8)
         made = checker.run(tuple(KNOWN[name] for name in workload.split("; ")))
-        events = made.recording.events
-        last = [event.operation for event in events if event.kind == "mark"][-1] - 1
-        acknowledged = next(
-            at
-            for at, event in enumerate(events)
-            if (event.kind, event.call, event.operation) == ("mark", "returned", last)
-        )
-        late = (crash for crash in checker.crashes(made) if crash.at > acknowledged)
-        return {found.violation.kind for found in checker.check(made, late)}
+        begin = made.fresh
+        if late:
+            last = len(made.oracle.versions) - 2
+            begin = 1 + next(
+                at
+                for at, event in enumerate(made.recording.events)
+                if (event.kind, event.call, event.operation) == ("mark", "returned", last)
+            )
+        crashes = (crash for crash in checker.crashes(made) if crash.at >= begin)
+        for found in checker.check(made, crashes):
+            if found.violation.kind not in NOTES:
+                yield found.violation.kind
 
 
-BLINDED = [
-    ("append A/f; fsync A/f", blindness.without_fsync_of_files),
-    ("new A/n; fsyncdir /A", blindness.without_fsync_of_folders),
-    ("mkdir C; fsyncdir /", blindness.without_fdatasync),
-]
-
-
-@pytest.mark.parametrize(("workload", "blind"), BLINDED)
+@pytest.mark.parametrize(
+    ("workload", "blind"),
+    [
+        ("append A/f; fsync A/f", blindness.without_fsync_of_files),
+        ("overwrite A/f; fsync A/f", blindness.without_fdatasync),
+        ("new A/n; fsyncdir /A", blindness.without_fsync_of_folders),
+        ("mkdir C; fsyncdir /", blindness.without_fdatasync),
+        ("overwrite A/f; sync", blindness.WithoutSyncfs),
+    ],
+)
 def test_a_driver_that_leaves_a_sync_out_is_seen(workload, blind):
-    assert findings(workload, backing=blind) - findings(workload)
+    assert not any(findings(workload, late=True))
+    assert any(findings(workload, backing=blind, late=True))
+
+
+@pytest.mark.parametrize(
+    ("workload", "blinded"),
+    [
+        ("overwrite A/f", blindness.without_journal),
+        ("truncate-5000 A/f", blindness.without_journal),
+        ("rename A/f B/n", blindness.without_sync_before_rename),
+    ],
+)
+def test_a_driver_without_its_journal_or_its_order_is_seen(workload, blinded):
+    assert not any(findings(workload, late=False))
+    with blinded():
+        assert any(findings(workload, late=False))
 
 
 # Nothing is lost
 
 
-@pytest.mark.xfail(reason="the driver has no journal yet", strict=False)
+@pytest.mark.xfail(
+    strict=False,
+    reason="rename of a folder over an empty one; an empty file made longer; an unmount in the "
+    "midst of a checkpoint: being mended",
+)
 def test_a_sample_of_all_states_keeps_every_promise():
-    totals = run(0, 1, 2, every=60)
-    assert totals.states > 5000
-    assert not totals.kinds, "\n".join(itertools.islice((one for _, one in totals.examples), 5))
+    totals = run(0, 4, 2, every=40, again=4)
+    assert totals.states > 1500
+    broken = {kind for kind, _power in totals.kinds} - set(NOTES)
+    assert not broken, "\n".join(one for _kind, one in totals.examples)

@@ -442,6 +442,62 @@ def test_a_generation_beyond_what_sql_holds_does_not_stop_commits(folder, databa
     assert database.committed_generation(an_id(1)) == GENERATION_MAX
 
 
+def test_a_generation_never_goes_back(folder):
+    with closing(opened(folder)) as database:
+        for generation in (5, 3):
+            database.note_entry(ROOT, "a", an_id(1))
+            database.note_generation(an_id(1), generation)
+            assert database.generation(an_id(1)) == 5
+            database.begin_commit()()
+            assert database.committed_generation(an_id(1)) == 5
+
+
+def test_the_newest_word_counts_in_a_folder_that_is_loaded_later(folder, database):
+    for text, one in (("both", 1), ("gone", 2), ("back", 3)):
+        database.note_entry(ROOT, text, an_id(one))
+    database.forget_entry(ROOT, "back")
+    commit = database.begin_commit()
+    database.note_entry(ROOT, "both", an_id(4))
+    database.forget_entry(ROOT, "gone")
+    database.note_entry(ROOT, "back", an_id(5))
+    assert database.expected(ROOT) == {"both": an_id(4), "back": an_id(5)}
+    commit()
+    assert database.expected(ROOT) == {"both": an_id(4), "back": an_id(5)}
+
+
+def test_what_an_abandoned_commit_held_goes_with_the_next(folder, database):
+    """And what came and went between the two of them, too."""
+    database.note_entry(ROOT, "replaced", an_id(1))
+    database.note_entry(ROOT, "renamed", an_id(2))
+    database.note_entry(ROOT, "renamed", an_id(3))
+    for number in range(1, 4):
+        database.note_generation(an_id(number), 7)
+    database.note_folder(an_id(9))
+    assert database.begin_commit(1).abandon()
+    database.note_entry(ROOT, "replaced", an_id(4))
+    database.note_entry(ROOT, "renamed", an_id(5))
+    database.note_entry(ROOT, "renamed", an_id(6))
+    for number in range(4, 7):
+        database.note_generation(an_id(number), 2)
+    database.note_generation(an_id(4), 1)
+    database.begin_commit()()
+    assert rows(folder, "SELECT * FROM objects") == [(an_id(4), 2, 1), (an_id(6), 2, 1)]
+    assert rows(folder, "SELECT folder FROM folders") == [(an_id(9),)]
+    assert rows(folder, "SELECT checkpoint FROM meta") == [(1,)]
+
+
+def test_what_a_stop_took_is_remembered_through_an_abandoned_commit(folder, database):
+    database.note_entry(ROOT, "a", an_id(1))
+    database.note_generation(an_id(1), 7)
+    database.begin_commit()()
+    for _ in range(2):
+        database.reconcile(ROOT, [])
+        database.begin_commit().abandon()
+        database.note_entry(ROOT, "b", an_id(2))
+    database.begin_commit()()
+    assert database.committed_generation(an_id(1)) == 7
+
+
 def test_policies_and_checkpoint_go_with_a_commit(folder):
     policies = [KnownPolicy(bytes([n] * 16), n, bytes([n] * 32), n + 5) for n in (2, 1)]
     with closing(opened(folder)) as database:

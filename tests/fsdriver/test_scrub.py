@@ -5,9 +5,12 @@ import pathlib
 import shutil
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from fsdriver import scrubkeys
+from fsdriver.format import filekeys, header
 from fsdriver.format.directory import RECORD_NAME
+from fsdriver.format.header import ClearHeader
 from fsdriver.storelock import StoreLock
 from tests.filesystem.test_sites import make_site
 from tests.fsdriver.scrubbed import CONTENT, FILES, HOLES, LONG, SIZE, STRIDE, Store
@@ -120,14 +123,17 @@ def older_file(store):
 
 
 def dirty_header_put_back(store):
-    driver = store.driver
-    driver.open()
-    handle = driver.fs.open(driver.number("/file"), os.O_WRONLY)
-    driver.fs.write(handle, SIZE, b"x" * 10)
-    old = store.raw("/file")
-    driver.fs.release(handle)
-    driver.close()
-    store.places["/file"].write_bytes(old)
+    """As a driver that ended well once left it for a moment."""
+    raw = bytes(store.raw("/file"))
+    with store.opened() as opened:
+        clear = ClearHeader.parse(raw)
+        lease = opened.sites(clear.site_id).lease
+        wrapped = clear.wrapped_file_key
+        file_key = lease.unwrap_file_key(clear.file_id, clear.site_key_generation, wrapped)
+        cipher = AESSIV(filekeys.derive(file_key, clear.file_id).seal_key)
+        state = header.unseal(raw[:512], cipher)
+        state.dirty = True
+        store.places["/file"].write_bytes(header.seal(raw[:128], state, cipher) + raw[512:])
 
 
 def delete(store):
@@ -528,7 +534,7 @@ def test_beside_a_driver_what_it_is_changing_is_in_use(store):
     handle = driver.fs.open(driver.number("/file"), os.O_WRONLY)
     driver.fs.write(handle, 6 * SIZE, b"x" * SIZE)
     store.flip("/neighbour", 512 + STRIDE)
-    report = store.scrub(settling=(0.0, 0.0))
+    report = store.scrub(settle=0.0)
     assert report.mounted
     assert {(one.verdict, one.path) for one in report.findings} == {
         ("in-use", "/file"),
@@ -551,9 +557,60 @@ def test_beside_a_driver_a_change_that_ends_is_nothing(store, monkeypatch):
         paused.append(seconds)
         if len(paused) == 1:
             driver.fs.release(handle)
+            driver.fs.checkpoints.run()
 
     monkeypatch.setattr("fsdriver.scrub.time.sleep", pause)
-    report = store.scrub(settling=(0.0, 0.0))
+    report = store.scrub(settle=0.0)
     assert told(report) == [] and len(paused) == 1
+    driver.close()
+    lock.release()
+
+
+def test_beside_a_driver_a_deletion_is_told_once_it_stays(store):
+    """Nothing tells it from a deletion that the driver has not committed, but that it stays so."""
+    driver = store.driver
+    lock = StoreLock(store.path, store.state_dir, read_only=False)
+    driver.open()
+    driver.fs.unlink(*driver.split("/neighbour"))
+    store.places["/file"].unlink()
+    paused = []
+
+    def pause(_seconds):
+        paused.append(_seconds)
+        driver.fs.checkpoints.run()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fsdriver.scrub.time.sleep", pause)
+        report = store.scrub(settle=0.0)
+    assert told(report) == [("forged", "deleted", "/file")]
+    assert len(paused) < 6  # two commits were enough
+    driver.close()
+    lock.release()
+
+
+def test_beside_an_idle_driver_a_deletion_is_told_at_the_end(store):
+    driver = store.driver
+    lock = StoreLock(store.path, store.state_dir, read_only=False)
+    driver.open()
+    store.places["/file"].unlink()
+    assert told(store.scrub(settle=0.0)) == [("forged", "deleted", "/file")]
+    driver.close()
+    lock.release()
+
+
+def test_beside_a_driver_names_that_keep_changing_are_in_use(store):
+    driver = store.driver
+    lock = StoreLock(store.path, store.state_dir, read_only=False)
+    driver.open()
+    driver.fs.unlink(*driver.split("/file"))
+
+    def pause(_seconds):
+        driver.write_file("/other", b"x")
+        driver.fs.unlink(*driver.split("/other"))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fsdriver.scrub.time.sleep", pause)
+        report = store.scrub(settle=0.0)
+    assert told(report) == [("in-use", "deleted", "/file")]
     driver.close()
     lock.release()

@@ -9,8 +9,16 @@ import os
 import sys
 from random import Random
 
-from tests.fuzz.engine import keep, run
+from tests.fuzz.engine import Parser, keep, run
 from tests.fuzz.registry import PARSERS
+
+
+def _words(parser: Parser, data: bytes) -> str:
+    """What an error says, for whoever looks into it."""
+    try:
+        return f"it returned {parser.parse(data)!r}"[:200]
+    except Exception as error:  # noqa: BLE001 whatever it is
+        return str(error)[:200]
 
 
 def main(names: list[str]) -> int:
@@ -30,7 +38,8 @@ def main(names: list[str]) -> int:
         )
         for complaint, data in tally.found.items():
             failed = True
-            print(f"    {complaint}\n    {len(data)} bytes in {keep(parser, data)}")
+            print(f"    {complaint}: {_words(parser, data)}")
+            print(f"    {len(data)} bytes in {keep(parser, data)}")
     return int(failed)
 
 

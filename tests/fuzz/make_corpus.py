@@ -214,6 +214,7 @@ def wraps() -> None:
     availability = world.availability()
     place = Path(availability.folder)
     put("availability-key", (place / f"{world.AVAILABILITY}.key").read_bytes())
+    put("availability-public", availability.read(world.AVAILABILITY).public)
     key_id = f"availability:{world.AVAILABILITY}"
     put("availability-wrap", availability.root(world.POLICY, key_id).wrap(key))
     put("availability-secrets", (place / "secret-store.json").read_bytes())

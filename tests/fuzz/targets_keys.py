@@ -6,6 +6,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from keyhierarchy import (
     administration,
     anchor,
@@ -141,6 +143,14 @@ def availability_key(data: bytes):
         return store.private_key(store.read(world.AVAILABILITY))
 
 
+def availability_public(data: bytes):
+    """The public key is used where no private one is opened, so nothing has vouched for it."""
+    key_id = f"availability:{world.AVAILABILITY}"
+    stored = msgspec.structs.replace(world.availability().read(world.AVAILABILITY), public=data)
+    with replaced(f"{world.AVAILABILITY}.key", documents.pack(stored)):
+        return world.availability().root(world.POLICY, key_id).wrap(KEY)
+
+
 def availability_wrap(data: bytes):
     key_id = f"availability:{world.AVAILABILITY}"
     return world.availability().root(world.POLICY, key_id).unwrap(data)
@@ -204,6 +214,7 @@ PARSERS = [
         canonical=False,
     ),
     Parser("availability-key", availability_key, (KeyHierarchyError,)),
+    Parser("availability-public", availability_public, (KeyHierarchyError,)),
     Parser("availability-wrap", availability_wrap, (WrappedKeyInvalid,)),
     Parser("availability-secrets", availability_secrets, (KeyHierarchyError,)),
     Parser("availability-certificate-key", certificate_key, (KeyHierarchyError,)),

@@ -39,6 +39,14 @@ def clear_header(data: bytes):
     return ClearHeader.parse(data), data[CLEAR_SIZE:]
 
 
+def sealed_header(data: bytes):
+    """The plaintext of a sealed part that is authentic and may be anything: one form for each."""
+    plaintext = data[:SEALED_SIZE].ljust(SEALED_SIZE, b"\0")
+    state = SealedState.parse(plaintext)
+    assert state.pack() == plaintext
+    return state
+
+
 def whole_header(data: bytes):
     """As an open does: key, commitment, seal; nothing is believed before."""
     clear = ClearHeader.parse(data)
@@ -101,7 +109,9 @@ def sealed_symlink(data: bytes):
     cipher = world.names()
     version = names._SYMLINK_VERSION
     text = names._base64url(version + cipher._symlinks.encrypt(data or b"\0", [version]))
-    return cipher.decrypt_target(text)
+    found = cipher.decrypt_target(text)
+    assert cipher.encrypt_target(*found) == text
+    return found
 
 
 def xattr_name(data: bytes):
@@ -127,7 +137,10 @@ def sealed_directory_record(data: bytes):
     clear = (world.golden()[0] / directory.RECORD_NAME).read_bytes()[: directory._CLEAR.size]
     plaintext = data[: directory._SEALED.size].ljust(directory._SEALED.size, b"\0")
     cipher = world.names().directory_records
-    return directory.unseal(clear + cipher.encrypt(plaintext, [clear]), cipher)
+    raw = clear + cipher.encrypt(plaintext, [clear])
+    record = directory.unseal(raw, cipher)
+    assert record.seal(cipher) == raw
+    return record
 
 
 def store_document(data: bytes):
@@ -174,13 +187,7 @@ PARSERS = [
         (HeaderInvalid, FormatUnsupported),
         lambda value: value[0].pack() + value[1],
     ),
-    Parser(
-        "header-sealed",
-        lambda data: SealedState.parse(data[:SEALED_SIZE].ljust(SEALED_SIZE, b"\0")),
-        (HeaderInvalid,),
-        SealedState.pack,
-        canonical=False,
-    ),
+    Parser("header-sealed", sealed_header, (HeaderInvalid,)),
     Parser(
         "header",
         whole_header,

@@ -18,6 +18,8 @@ from tests.fuzz.engine import CORPUS, FOUND, Parser, corpus, outcome, regression
 from tests.fuzz.mutation import mutate
 from tests.fuzz.registry import PARSERS
 
+pytestmark = pytest.mark.slow
+
 INPUTS = 150
 SECONDS = 0.5
 # A backup opens in the vault that made it, whose keys are made anew for each run.

@@ -13,6 +13,8 @@ from keyhierarchy.vault import asymmetric, material
 from keyhierarchy.vault.errors import VaultError
 from tests.vectors_public.sources import RsaCase, records, rsa_cases, wycheproof
 
+pytestmark = pytest.mark.slow
+
 _SECRETS: dict[tuple[int, int], bytes] = {}
 
 

@@ -19,6 +19,8 @@ from keyhierarchy.vault.errors import VaultError
 from tests.fsdriver.test_xaes import NONCE, accumulated
 from tests.vectors_public.sources import records, wycheproof
 
+pytestmark = pytest.mark.slow
+
 SIZES = (128, 192, 256)
 XAES = (
     (b"\x01" * 32, b"", "ce546ef63c9cc60765923609b33a9a1974e96e52daf2fcf7075e2271"),

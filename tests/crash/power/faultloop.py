@@ -130,14 +130,15 @@ class FaultLoop:
         self._end(driver, run, told=True)
 
     def _end(self, driver: FaultyDriver, run: Run, *, told: bool) -> None:
-        """Unmount; all of it is safe then, or a failed sync was told."""
+        """Unmount; all of it is safe then, or the session has not ended: recovery comes next."""
         try:
             driver.close()
-        except (OSError, CkfsError):
-            assert told, "unmounting failed"
-        else:
-            unsafe = driver.unsafe()
-            assert not unsafe, f"unmounted with {unsafe}"
+        except (OSError, CkfsError) as error:
+            assert told, f"unmounting failed: {error!r}"
+        ended = driver.has_ended()
+        assert ended or told, "the session has not ended"
+        unsafe = driver.unsafe() if ended else []
+        assert not unsafe, f"the session has ended with {unsafe}"
         driver.open()
         same(run.truth, state_of(InProcess(driver)), "after the next start")
         driver.close()

@@ -22,6 +22,11 @@ class FaultyDriver(Driver):
         self.backing = self.faulty
         self.open()
 
+    def has_ended(self) -> bool:
+        """Whether the host's record calls the last session ended."""
+        known = self.book._load()
+        return self.session.id.hex() not in (known.running, *known.unended)
+
     def unsafe(self, path: str = "", *, journal: bool = True) -> list[str]:
         """Backing files, one or all, and the journal's, that a power cut would leave behind."""
         places = []

@@ -1,10 +1,19 @@
-"""Drivers that leave one sync out: what the checker must see."""
+"""Drivers with one thing left out: what the checker must see.
+
+Either their backing forgets a kind of sync, or a part of the driver is taken away for a while.
+"""
 
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
 
+from fsdriver.format.journal import Draft
+from fsdriver.journal import Journal
+from fsdriver.renaming import Renaming
+from tests.crash.states.descriptors import Recorder
 from tests.crash.states.image import Image, Node
-from tests.crash.states.memory import MemoryBacking, Recorder
+from tests.crash.states.memory import MemoryBacking
 
 
 class Blind(MemoryBacking):
@@ -37,13 +46,6 @@ def _of_data(node: Node, data_only: bool) -> bool:
     return data_only
 
 
-class WithoutCheckpoints(MemoryBacking):
-    """A store whose syncfs does nothing."""
-
-    def sync_filesystem(self, descriptor: int) -> None:
-        self._key(descriptor)
-
-
 def without_fsync_of_files(image: Image, recorder: Recorder) -> MemoryBacking:
     """fsync(file)."""
     return Blind(image, recorder, loses=_of_files)
@@ -57,3 +59,51 @@ def without_fsync_of_folders(image: Image, recorder: Recorder) -> MemoryBacking:
 def without_fdatasync(image: Image, recorder: Recorder) -> MemoryBacking:
     """fdatasync, which helper files are written with."""
     return Blind(image, recorder, loses=_of_data)
+
+
+class WithoutSyncfs(MemoryBacking):
+    """A store whose syncfs does nothing."""
+
+    def sync_filesystem(self, descriptor: int) -> None:
+        self._key(descriptor)
+
+
+def _at_once(
+    journal: Journal,
+    draft: Draft,
+    _file_id: bytes,
+    descriptor: int,
+    header: bytes,
+    length: int,
+    cut: int | None,
+) -> None:
+    """What a transaction would do later, in place and now."""
+    backing = journal._backing
+    if cut is not None:
+        backing.truncate(descriptor, cut)
+    for image in draft.placed(0):
+        record = draft.frame[image.position : image.position + image.length]
+        backing.write(descriptor, [record], image.offset)
+    backing.write(descriptor, [header], 0)
+    if backing.stat_open(descriptor).st_size != length:
+        backing.truncate(descriptor, length)
+
+
+@contextmanager
+def without_journal() -> Iterator[None]:
+    """Every replacement in place."""
+    with patch.object(Journal, "append", _at_once):
+        yield
+
+
+@contextmanager
+def without_sync_before_rename() -> Iterator[None]:
+    """Names may reach the disk before the headers that are bound to them."""
+    loosen = Renaming._loosen_both
+
+    def without_waiting(renaming: Renaming, move: object, flags: int) -> list[Callable]:
+        loosen(renaming, move, flags)
+        return []
+
+    with patch.object(Renaming, "_loosen_both", without_waiting):
+        yield

@@ -22,11 +22,18 @@ The same call gives the same states in the same order: `how` is enough to find o
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tests.crash.states.image import BLOCK, Change, Image, Node
+from tests.crash.states.image import BLOCK, Change, Image, clear, whole_blocks
 from tests.crash.states.recording import Event, Recording
+from tests.crash.states.sectors import (
+    EVERYTHING,
+    Choice,
+    Item,
+    choices,
+    few_choices,
+    fill,
+    without,
+)
 
-SECTOR = 512
-_TORN_WRITES = 3
 _TIMES = ("atime", "mtime", "ctime")
 
 
@@ -80,17 +87,6 @@ class _Meta(NamedTuple):
     changes: tuple[Change, ...]
 
 
-class _Item(NamedTuple):
-    """What was done to a file's content since its last sync: a write, or a change of length."""
-
-    number: int
-    """Of a write, in the order of all; of a change of length, of its metadata operation."""
-    offset: int
-    data: bytes | None
-    """None for a change of length to `offset`."""
-    extends: bool = False
-
-
 class _Disk:
     """What is durable, and what is on its way."""
 
@@ -99,7 +95,7 @@ class _Disk:
         self._base = base.copy()
         self._strict = strict
         self._meta: list[_Meta] = []
-        self._items: dict[int, list[_Item]] = {}
+        self._items: dict[int, list[Item]] = {}
         self._count = 0
         self._last_data: dict[int, int] = {}
         """Of an inode: its last metadata operation that fdatasync has to wait for."""
@@ -128,7 +124,11 @@ class _Disk:
             elif kind == "write":
                 size = len(self._live.nodes[key].data)
                 end = change[2] + len(change[3])
-                self._note(key, _Item(self._count, change[2], change[3], extends=end > size))
+                self._note(key, Item(self._count, change[2], change[3], extends=end > size))
+            elif kind == "clear":
+                self._note_hole(key, change[2], change[3])
+                kept.append(change)
+                self._last_data[key] = self._count
             elif kind == "length":
                 self._note_cut(key, change[2])
                 kept.append(change)
@@ -140,15 +140,26 @@ class _Disk:
             groups = frozenset(change[1] if self._strict else 0 for change in kept)
             self._meta.append(_Meta(self._count, groups, tuple(kept)))
 
-    def _note(self, key: int, item: _Item) -> None:
+    def _note(self, key: int, item: Item) -> None:
         self._items.setdefault(key, []).append(item)
 
     def _note_cut(self, key: int, length: int) -> None:
         old = len(self._live.nodes[key].data)
         border = min(old, -(-length // BLOCK) * BLOCK)
         if border > length:
-            self._note(key, _Item(self._count, length, bytes(border - length)))
-        self._note(key, _Item(self._count, length, None))
+            self._note(key, Item(self._count, length, bytes(border - length)))
+        self._note(key, Item(self._count, length, None))
+
+    def _note_hole(self, key: int, offset: int, length: int) -> None:
+        end = min(offset + length, len(self._live.nodes[key].data))
+        freed = whole_blocks(offset, length)
+        first, last = freed.start * BLOCK, freed.stop * BLOCK
+        edges = [(offset, min(first, end)), (max(offset, last), end)] if freed else [(offset, end)]
+        for start, stop in edges:
+            if start < stop:
+                self._note(key, Item(self._count, start, bytes(stop - start)))
+        if freed:
+            self._note(key, Item(self._count, first, None, hole=last - first))
 
     def _sync(self, key: int, *, data_only: bool) -> None:
         self._content_is_durable(key)
@@ -174,22 +185,28 @@ class _Disk:
                 left.append(meta)
                 continue
             for change in meta.changes:
-                if change[0] != "length":
+                if change[0] not in ("length", "clear"):
                     self._base.apply(change)
-                elif change[1] in self._items:
-                    self._cut_durably(change[1], meta.number, change[2])
+                elif self._has(change[1], meta.number):
+                    self._space_durably(change[1], meta.number)
         self._meta = left
 
-    def _cut_durably(self, key: int, number: int, length: int) -> None:
-        """A truncation whose earlier writes are still on their way: those beyond it are gone."""
+    def _has(self, key: int, number: int) -> bool:
+        items = self._items.get(key, ())
+        return any(item.data is None and item.number == number for item in items)
+
+    def _space_durably(self, key: int, number: int) -> None:
+        """A truncation or hole whose earlier writes are on their way: what was in it is gone."""
         items = self._items[key]
         at = next(i for i, one in enumerate(items) if one.data is None and one.number == number)
-        self._base.apply(("length", key, length))
-        before = [
-            item._replace(data=item.data[: length - item.offset], extends=False)
-            for item in items[:at]
-            if item.data is not None and item.offset < length
-        ]
+        item = items[at]
+        if item.hole:
+            clear(self._base.own(key), item.offset, item.hole)
+            gone = range(item.offset, item.offset + item.hole)
+        else:
+            self._base.apply(("length", key, item.offset))
+            gone = range(item.offset, EVERYTHING)
+        before = [part for one in items[:at] for part in without(one, gone)]
         self._items[key] = before + items[at + 1 :]
 
     # What may be left of it
@@ -200,17 +217,17 @@ class _Disk:
         writes.sort()
         numbers = [item.number for item in writes]
         extending = [item.number for item in writes if item.extends]
-        reach = {"": _ALL, "short": 0}
+        reach = {"": EVERYTHING, "short": 0}
         for kept, said in self._kept_metadata():
             newest = said == ""
-            choices = list(_choices(writes)) if newest else list(_few_choices(numbers))
-            for choice in choices:
-                for label, last in reach.items() if extending else [("", _ALL)]:
+            some = choices(writes) if newest else few_choices(numbers)
+            for choice in list(some):
+                for label, last in reach.items() if extending else [("", EVERYTHING)]:
                     how = " ".join(filter(None, (said, choice.how, label)))
                     yield self._state(kept, choice, last), how or "all"
             if newest:
                 for last in extending[:-1]:
-                    yield self._state(kept, _Choice("", frozenset(numbers)), last), f"to {last}"
+                    yield self._state(kept, Choice("", frozenset(numbers)), last), f"to {last}"
 
     def _kept_metadata(self) -> Iterator[tuple[list[_Meta], str]]:
         yield self._meta, ""
@@ -223,14 +240,19 @@ class _Disk:
             own = [meta.number for meta in self._meta if group in meta.groups]
             for last in [0, *own[:-1]]:
                 yield (
-                    self._without(lambda g, g0=group, n=last: n if g == g0 else _ALL),
+                    self._metadata_without(
+                        lambda g, g0=group, n=last: n if g == g0 else EVERYTHING
+                    ),
                     (f"metadata of {group} to {last}"),
                 )
-            yield self._without(lambda g, g0=group: _ALL if g == g0 else 0), f"only {group}"
+            yield (
+                self._metadata_without(lambda g, g0=group: EVERYTHING if g == g0 else 0),
+                f"only {group}",
+            )
         if groups:
             yield [], "no metadata"
 
-    def _without(self, last_of) -> list[_Meta]:
+    def _metadata_without(self, last_of) -> list[_Meta]:
         kept, stopped = [], set()
         for meta in self._meta:
             if meta.groups & stopped or any(meta.number > last_of(g) for g in meta.groups):
@@ -239,123 +261,14 @@ class _Disk:
                 kept.append(meta)
         return kept
 
-    def _state(self, kept: list[_Meta], choice: "_Choice", reach: int) -> Image:
+    def _state(self, kept: list[_Meta], choice: "Choice", reach: int) -> Image:
         image = self._base.copy()
         there = set()
         for meta in kept:
             there.add(meta.number)
             for change in meta.changes:
-                if change[0] != "length":
+                if change[0] not in ("length", "clear"):
                     image.apply(change)
         for key, items in self._items.items():
-            _fill(image.own(key), items, there, choice, reach)
+            fill(image.own(key), items, there, choice, reach)
         return image
-
-
-_ALL = 1 << 60
-
-
-class _Choice(NamedTuple):
-    """Which writes are on the disk: those named in whole, one in some of its sectors."""
-
-    how: str
-    whole: frozenset[int]
-    torn: int = 0
-    sectors: range = range(0)
-    """Of the torn write, counted from its first."""
-
-    def has(self, item: _Item, sector: int) -> bool:
-        if item.number == self.torn:
-            return sector - item.offset // SECTOR in self.sectors
-        return item.number in self.whole
-
-
-def _choices(writes: list[_Item]) -> Iterator[_Choice]:
-    numbers = [item.number for item in writes]
-    everything = frozenset(numbers)
-    yield _Choice("", everything)
-    if not writes:
-        return
-    yield _Choice("no content", frozenset())
-    if len(writes) > 1:
-        for number in numbers:
-            yield _Choice(f"without {number}", everything - {number})
-            yield _Choice(f"only {number}", frozenset({number}))
-        for at in range(2, len(numbers)):
-            yield _Choice(f"last from {numbers[at]}", frozenset(numbers[at:]))
-            yield _Choice(f"first to {numbers[at - 1]}", frozenset(numbers[:at]))
-    for item in writes[-_TORN_WRITES:]:
-        count = -(-(item.offset + len(item.data)) // SECTOR) - item.offset // SECTOR
-        for part in _parts(count):
-            how = f"torn {item.number} sectors {part.start}-{part.stop}"
-            yield _Choice(how, everything, item.number, part)
-            if len(writes) > 1:
-                yield _Choice(how + " alone", frozenset(), item.number, part)
-
-
-def _parts(count: int) -> Iterator[range]:
-    """The sectors of a torn write that are there."""
-    if count > 1:
-        yield range(1)
-        yield range(1, count)
-    if count > 3:
-        yield range(count // 2)
-        yield range(count // 2, count)
-    if count > 2:
-        yield range(count - 1)
-
-
-def _few_choices(numbers: list[int]) -> Iterator[_Choice]:
-    yield _Choice("", frozenset(numbers))
-    if numbers:
-        yield _Choice("no content", frozenset())
-    if len(numbers) > 1:
-        yield _Choice(f"only {numbers[-1]}", frozenset(numbers[-1:]))
-        yield _Choice(f"without {numbers[-1]}", frozenset(numbers[:-1]))
-
-
-def _fill(node: Node, items: list[_Item], there: set[int], choice: _Choice, reach: int) -> None:
-    """Give a file the content and length that the disk has of it."""
-    newest: dict[int, int] = {}
-    for item in items:
-        if item.data is not None:
-            for sector in _sectors(item):
-                if choice.has(item, sector):
-                    newest[sector] = item.number
-    content, blocks, length = bytearray(node.data), set(node.blocks), len(node.data)
-    freed = _ALL
-    for item in items:
-        if item.data is not None:
-            _put(content, blocks, item, newest, freed)
-            if item.extends and freed == _ALL and item.number <= reach:
-                length = max(length, item.offset + len(item.data))
-        elif item.number not in there:
-            freed = min(freed, -(-item.offset // BLOCK))
-        elif freed == _ALL:
-            if item.offset < length:
-                del content[item.offset :]
-                blocks = {block for block in blocks if block * BLOCK < item.offset}
-            length = item.offset
-    del content[length:]
-    content.extend(bytes(length - len(content)))
-    node.data = content
-    node.blocks = {block for block in blocks if block * BLOCK < length}
-
-
-def _sectors(item: _Item) -> range:
-    return range(item.offset // SECTOR, -(-(item.offset + len(item.data)) // SECTOR))
-
-
-def _put(
-    content: bytearray, blocks: set[int], item: _Item, newest: dict[int, int], freed: int
-) -> None:
-    for sector in _sectors(item):
-        block = sector * SECTOR // BLOCK
-        if newest.get(sector, 0) < item.number or block >= freed:
-            continue
-        start = max(item.offset, sector * SECTOR)
-        end = min(item.offset + len(item.data), (sector + 1) * SECTOR)
-        if len(content) < end:
-            content.extend(bytes(end - len(content)))
-        content[start:end] = item.data[start - item.offset : end - item.offset]
-        blocks.add(block)

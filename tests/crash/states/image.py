@@ -10,6 +10,7 @@ recorded, reordered and replayed:
     ("xattr", key, name, value)      None takes it away
     ("length", key, bytes)           cut, or extend by a hole
     ("write", key, offset, bytes)    content; the file grows to its end
+    ("clear", key, offset, bytes)    so many bytes become zeros, whole blocks among them a hole
 
 `key` stands for one inode for ever. The inode number that programs see is a field, because a
 filesystem gives it out again.
@@ -125,6 +126,8 @@ class Image:
             _write(node, change[2], change[3])
         elif kind == "length":
             _cut(node, change[2])
+        elif kind == "clear":
+            clear(node, change[2], change[3])
         elif kind == "name":
             self._name(node, change[2], change[3])
         elif kind == "xattr":
@@ -181,6 +184,19 @@ def _cut(node: Node, length: int) -> None:
         node.blocks = {block for block in node.blocks if block < stop}
     else:
         content.extend(bytes(length - len(content)))
+
+
+def clear(node: Node, offset: int, length: int) -> None:
+    """See the module's head."""
+    end = min(offset + length, len(node.data))
+    if end > offset:
+        node.data[offset:end] = bytes(end - offset)
+    node.blocks -= set(whole_blocks(offset, length))
+
+
+def whole_blocks(offset: int, length: int) -> range:
+    """Those that lie in a range from the first byte to the last."""
+    return range(-(-offset // BLOCK), (offset + length) // BLOCK)
 
 
 def runs(node: Node, offset: int) -> Iterator[tuple[int, int]]:

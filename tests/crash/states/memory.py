@@ -12,165 +12,12 @@ from collections.abc import Iterator, Sequence
 
 from fsdriver.backing import RENAME_EXCHANGE, RENAME_NOREPLACE, Backing, Buffer
 from tests.crash.states import image as images
-from tests.crash.states.image import Change, Image, Node
-
-NAME_MAX = 255
-_DEVICE = 77
-_TICK = 1_000_000
-_NOTE_TIMES = ("mtime", "ctime")
+from tests.crash.states.descriptors import MODIFIED, NAME_MAX, OpenImage, error
+from tests.crash.states.image import Image, Node
 
 
-class Recorder:
-    """Told of what a backing did; this one forgets it."""
-
-    def changed(self, call: str, *changes: Change) -> None:
-        """One call's effect on the page cache, in one step."""
-
-    def synced(self, key: int, *, data_only: bool) -> None:
-        """fsync or fdatasync of a file or folder returned."""
-
-    def synced_all(self) -> None:
-        """syncfs returned."""
-
-
-class MemoryBacking(Backing):
+class MemoryBacking(OpenImage, Backing):
     """One mount's use of an image."""
-
-    def __init__(self, image: Image, recorder: Recorder | None = None, *, reuse: bool = True):
-        self.image = image
-        self.recorder = recorder or Recorder()
-        self.changes = 0
-        """How many calls changed the image."""
-        self._reuse = reuse
-        self._open: dict[int, int] = {}
-        self._writable: set[int] = set()
-        self._next = 1000
-        self._next_key = max(image.nodes) + 1
-        self._now = 1_700_000_000_000_000_000
-
-    # What every call is made of
-
-    def _change(self, call: str, *changes: Change) -> None:
-        self.changes += 1
-        for change in changes:
-            self.image.apply(change)
-        self.recorder.changed(call, *changes)
-
-    def _touch(self, key: int, *fields: str) -> None:
-        """Times are no part of a state, so they are not recorded."""
-        self._now += _TICK
-        status = self.image.own(key).status
-        for field in fields:
-            status[field] = self._now
-
-    def _node(self, descriptor: int) -> Node:
-        return self.image.nodes[self._key(descriptor)]
-
-    def _key(self, descriptor: int) -> int:
-        try:
-            return self._open[descriptor]
-        except KeyError:
-            raise _error(errno.EBADF) from None
-
-    def _folder(self, descriptor: int) -> Node:
-        node = self._node(descriptor)
-        if node.kind != stat.S_IFDIR:
-            raise _error(errno.ENOTDIR)
-        return node
-
-    def _find(self, folder: int, name: str) -> int:
-        entries = self._folder(folder).entries
-        if not name:
-            raise _error(errno.ENOENT)
-        if len(os.fsencode(name)) > NAME_MAX:
-            raise _error(errno.ENAMETOOLONG)
-        if name == ".":
-            return self._key(folder)
-        if name not in entries:
-            raise _error(errno.ENOENT, name)
-        return entries[name]
-
-    def _require_free(self, folder: int, name: str) -> None:
-        try:
-            self._find(folder, name)
-        except FileNotFoundError:
-            if not name or self._is_gone(folder):
-                raise
-            return
-        raise _error(errno.EEXIST, name)
-
-    def _is_gone(self, folder: int) -> bool:
-        """A removed folder takes no new entries."""
-        key = self._key(folder)
-        return key != self.image.root and not self.image.nodes[key].links
-
-    def _descriptor(self, key: int, *, writable: bool = False) -> int:
-        self._next += 1
-        self._open[self._next] = key
-        if writable:
-            self._writable.add(self._next)
-        return self._next
-
-    def _make(self, call: str, folder: int, name: str, kind: int, mode: int, **more: object) -> int:
-        self._require_free(folder, name)
-        parent = self._folder(folder)
-        self._now += _TICK
-        times = dict.fromkeys(("atime", "mtime", "ctime"), self._now)
-        inherits = parent.status["mode"] & stat.S_ISGID
-        if inherits and kind == stat.S_IFDIR:
-            mode |= stat.S_ISGID
-        group = parent.status["gid"] if inherits else os.getegid()
-        status = {"mode": mode & 0o7777, "uid": os.geteuid(), "gid": group} | times
-        key = self._next_key
-        self._next_key += 1
-        node = Node(kind, self._number(), status)
-        for field, value in more.items():
-            setattr(node, field, value)
-        self._change(call, ("new", key, node), ("name", self._key(folder), name, key))
-        self._touch(self._key(folder), *_NOTE_TIMES)
-        return key
-
-    def _number(self) -> int:
-        """ext4 gives the lowest number out that is free."""
-        alive = set(self._open.values())
-        nodes = self.image.nodes
-        taken = {
-            node.number
-            for key, node in nodes.items()
-            if not self._reuse or node.links or key in alive or key == self.image.root
-        }
-        number = 12
-        while number in taken:
-            number += 1
-        return number
-
-    def _status(self, node: Node) -> os.stat_result:
-        times = [node.status[field] for field in ("atime", "mtime", "ctime")]
-        links, size = node.links, len(node.data)
-        if node.kind == stat.S_IFDIR:
-            nodes = self.image.nodes
-            inner = sum(nodes[key].kind == stat.S_IFDIR for key in node.entries.values())
-            links = 2 + inner if node.links or node is nodes[self.image.root] else 0
-            size = images.BLOCK
-        elif node.kind == stat.S_IFLNK:
-            size = len(os.fsencode(node.text))
-        return os.stat_result(
-            (
-                node.kind | node.status["mode"],
-                node.number,
-                _DEVICE,
-                links,
-                node.status["uid"],
-                node.status["gid"],
-                size,
-                *(at // 10**9 for at in times),
-                *(at / 10**9 for at in times),
-                *times,
-                images.BLOCK,
-                len(node.blocks) * (images.BLOCK // 512),
-                node.rdev,
-            )
-        )
 
     # The interface, in the order of Backing
 
@@ -180,7 +27,7 @@ class MemoryBacking(Backing):
     def open_directory(self, folder: int, name: str) -> int:
         key = self._find(folder, name)
         if self.image.nodes[key].kind != stat.S_IFDIR:
-            raise _error(errno.ENOTDIR, name)
+            raise error(errno.ENOTDIR, name)
         return self._descriptor(key)
 
     def stat(self, folder: int, name: str) -> os.stat_result:
@@ -213,11 +60,11 @@ class MemoryBacking(Backing):
         key = self._find(folder, name)
         kind = self.image.nodes[key].kind
         if kind == stat.S_IFLNK:
-            raise _error(errno.ELOOP, name)
+            raise error(errno.ELOOP, name)
         if kind == stat.S_IFDIR and writable:
-            raise _error(errno.EISDIR, name)
+            raise error(errno.EISDIR, name)
         if kind == stat.S_IFSOCK:
-            raise _error(errno.ENXIO, name)
+            raise error(errno.ENXIO, name)
         if kind != stat.S_IFREG:
             raise OSError(errno.EIO, "the store has something else where a file was", name)
         return self._descriptor(key, writable=writable)
@@ -238,24 +85,24 @@ class MemoryBacking(Backing):
     def _content(self, descriptor: int) -> Node:
         node = self._node(descriptor)
         if node.kind == stat.S_IFDIR:
-            raise _error(errno.EISDIR)
+            raise error(errno.EISDIR)
         return node
 
     def write(self, descriptor: int, buffers: Sequence[Buffer], offset: int) -> None:
         key = self._key(descriptor)
         if descriptor not in self._writable:
-            raise _error(errno.EBADF)
+            raise error(errno.EBADF)
         data = b"".join(buffers)
         if data:
             self._change("write", ("write", key, offset, data))
-            self._touch(key, *_NOTE_TIMES)
+            self._touch(key, *MODIFIED)
 
     def truncate(self, descriptor: int, length: int) -> None:
         key = self._key(descriptor)
         if descriptor not in self._writable or length < 0:
-            raise _error(errno.EINVAL)
+            raise error(errno.EINVAL)
         self._change("truncate", ("length", key, length))
-        self._touch(key, *_NOTE_TIMES)
+        self._touch(key, *MODIFIED)
 
     def data_runs(self, descriptor: int, offset: int) -> Iterator[tuple[int, int]]:
         yield from images.runs(self._content(descriptor), offset)
@@ -271,13 +118,20 @@ class MemoryBacking(Backing):
         self._key(descriptor)
         self.recorder.synced_all()
 
-    def reserve(self, descriptor: int, length: int) -> None:  # noqa: ARG002 no room is counted
-        """fallocate beyond the end: nothing that a program sees."""
+    def reserve(self, descriptor: int, offset: int, length: int) -> None:  # noqa: ARG002
+        """fallocate without a change of length: nothing that a program sees; there is room."""
         self._key(descriptor)
+
+    def clear(self, descriptor: int, offset: int, length: int) -> None:
+        """Zeros, and holes of the whole blocks among them."""
+        if descriptor not in self._writable:
+            raise error(errno.EBADF)
+        self._change("clear", ("clear", self._key(descriptor), offset, length))
+        self._touch(self._key(descriptor), *MODIFIED)
 
     def touch(self, descriptor: int) -> None:
         """mtime and ctime are now."""
-        self._touch(self._key(descriptor), *_NOTE_TIMES)
+        self._touch(self._key(descriptor), *MODIFIED)
 
     def duplicate(self, descriptor: int) -> int:
         key = self._key(descriptor)
@@ -289,57 +143,57 @@ class MemoryBacking(Backing):
     def make_node(self, folder: int, name: str, mode: int, device: int) -> None:
         kind = stat.S_IFMT(mode) or stat.S_IFREG
         if kind not in (stat.S_IFREG, stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK):
-            raise _error(errno.EPERM if kind == stat.S_IFDIR else errno.EINVAL)
+            raise error(errno.EPERM if kind == stat.S_IFDIR else errno.EINVAL)
         rdev = device if kind in (stat.S_IFCHR, stat.S_IFBLK) else 0
         self._make("make_node", folder, name, kind, stat.S_IMODE(mode), rdev=rdev)
 
     def make_symlink(self, folder: int, name: str, text: str) -> None:
         if not text:
-            raise _error(errno.ENOENT)
+            raise error(errno.ENOENT)
         if len(os.fsencode(text)) > 4095:
-            raise _error(errno.ENAMETOOLONG)
+            raise error(errno.ENAMETOOLONG)
         self._make("make_symlink", folder, name, stat.S_IFLNK, 0o777, text=text)
 
     def read_symlink(self, folder: int, name: str) -> str:
         node = self.image.nodes[self._find(folder, name)]
         if node.kind != stat.S_IFLNK:
-            raise _error(errno.EINVAL, name)
+            raise error(errno.EINVAL, name)
         return node.text
 
     def link(self, folder: int, name: str, new_folder: int, new_name: str) -> None:
         key = self._find(folder, name)
         self._require_free(new_folder, new_name)
         if self.image.nodes[key].kind == stat.S_IFDIR:
-            raise _error(errno.EPERM, name)
+            raise error(errno.EPERM, name)
         self._change("link", ("name", self._key(new_folder), new_name, key))
-        self._touch(self._key(new_folder), *_NOTE_TIMES)
+        self._touch(self._key(new_folder), *MODIFIED)
         self._touch(key, "ctime")
 
     def unlink(self, folder: int, name: str) -> None:
         key = self._find(folder, name)
         if self.image.nodes[key].kind == stat.S_IFDIR:
-            raise _error(errno.EISDIR, name)
+            raise error(errno.EISDIR, name)
         self._change("unlink", ("name", self._key(folder), name, None))
-        self._touch(self._key(folder), *_NOTE_TIMES)
+        self._touch(self._key(folder), *MODIFIED)
         self._touch(key, "ctime")
 
     def remove_directory(self, folder: int, name: str) -> None:
         if name == ".":
-            raise _error(errno.EINVAL)
+            raise error(errno.EINVAL)
         node = self.image.nodes[self._find(folder, name)]
         if node.kind != stat.S_IFDIR:
-            raise _error(errno.ENOTDIR, name)
+            raise error(errno.ENOTDIR, name)
         if node.entries:
-            raise _error(errno.ENOTEMPTY, name)
+            raise error(errno.ENOTEMPTY, name)
         self._change("remove_directory", ("name", self._key(folder), name, None))
-        self._touch(self._key(folder), *_NOTE_TIMES)
+        self._touch(self._key(folder), *MODIFIED)
 
     def rename(
         self, folder: int, name: str, new_folder: int, new_name: str, flags: int = 0
     ) -> None:
         old_at, new_at = self._key(folder), self._key(new_folder)
         if "." in (name, new_name):
-            raise _error(errno.EBUSY)
+            raise error(errno.EBUSY)
         moved = self._find(folder, name)
         try:
             victim = self._find(new_folder, new_name)
@@ -348,7 +202,7 @@ class MemoryBacking(Backing):
             if flags == RENAME_EXCHANGE or self._is_gone(new_folder) or not new_name:
                 raise
         if victim is not None and flags == RENAME_NOREPLACE:
-            raise _error(errno.EEXIST, new_name)
+            raise error(errno.EEXIST, new_name)
         self._check_loops(moved, new_at)
         if victim is not None and victim != moved:
             self._check_loops(
@@ -368,7 +222,7 @@ class MemoryBacking(Backing):
             changes = [("name", old_at, name, None), ("name", new_at, new_name, moved)]
         self._change("rename", *changes)
         for key in {old_at, new_at}:
-            self._touch(key, *_NOTE_TIMES)
+            self._touch(key, *MODIFIED)
         self._touch(moved, "ctime")
 
     def _check_loops(self, moved: int, into: int, otherwise: int = 0) -> None:
@@ -377,21 +231,21 @@ class MemoryBacking(Backing):
         if node.kind == stat.S_IFDIR:
             inside = Image(self.image.nodes, moved).reachable()
             if into in inside:
-                raise _error(otherwise or errno.EINVAL)
+                raise error(otherwise or errno.EINVAL)
 
     @staticmethod
     def _check_victim(moved: Node, victim: Node) -> None:
         if moved.kind == stat.S_IFDIR and victim.kind != stat.S_IFDIR:
-            raise _error(errno.ENOTDIR)
+            raise error(errno.ENOTDIR)
         if victim.kind == stat.S_IFDIR and moved.kind != stat.S_IFDIR:
-            raise _error(errno.EISDIR)
+            raise error(errno.EISDIR)
         if victim.kind == stat.S_IFDIR and victim.entries:
-            raise _error(errno.ENOTEMPTY)
+            raise error(errno.ENOTEMPTY)
 
     def change_mode(self, folder: int, name: str, mode: int) -> None:
         key = self._find(folder, name)
         if self.image.nodes[key].kind == stat.S_IFLNK:
-            raise _error(errno.EOPNOTSUPP, name)
+            raise error(errno.EOPNOTSUPP, name)
         self._set("change_mode", key, mode=stat.S_IMODE(mode))
 
     def change_owner(self, folder: int, name: str, uid: int, gid: int) -> None:
@@ -431,18 +285,18 @@ class MemoryBacking(Backing):
     def get_xattr(self, folder: int, name: str, attribute: str) -> bytes:
         node = self.image.nodes[self._of_attribute(folder, name, attribute)]
         if attribute not in node.xattrs or not _may_have(node):
-            raise _error(errno.ENODATA)
+            raise error(errno.ENODATA)
         return node.xattrs[attribute]
 
     def set_xattr(self, folder: int, name: str, attribute: str, value: bytes, flags: int) -> None:
         key = self._of_attribute(folder, name, attribute)
         node = self.image.nodes[key]
         if not _may_have(node):
-            raise _error(errno.EPERM)
+            raise error(errno.EPERM)
         if flags == os.XATTR_CREATE and attribute in node.xattrs:
-            raise _error(errno.EEXIST)
+            raise error(errno.EEXIST)
         if flags == os.XATTR_REPLACE and attribute not in node.xattrs:
-            raise _error(errno.ENODATA)
+            raise error(errno.ENODATA)
         self._change("set_xattr", ("xattr", key, attribute, bytes(value)))
         self._touch(key, "ctime")
 
@@ -450,15 +304,15 @@ class MemoryBacking(Backing):
         key = self._of_attribute(folder, name, attribute)
         node = self.image.nodes[key]
         if not _may_have(node):
-            raise _error(errno.EPERM)
+            raise error(errno.EPERM)
         if attribute not in node.xattrs:
-            raise _error(errno.ENODATA)
+            raise error(errno.ENODATA)
         self._change("remove_xattr", ("xattr", key, attribute, None))
         self._touch(key, "ctime")
 
     def _of_attribute(self, folder: int, name: str, attribute: str) -> int:
         if len(attribute) > NAME_MAX:
-            raise _error(errno.ERANGE)
+            raise error(errno.ERANGE)
         return self._at(folder, name)
 
     def _at(self, folder: int, name: str) -> int:
@@ -468,7 +322,3 @@ class MemoryBacking(Backing):
 def _may_have(node: Node) -> bool:
     """user.* attributes are for files and folders."""
     return node.kind in (stat.S_IFREG, stat.S_IFDIR)
-
-
-def _error(code: int, name: str = "") -> OSError:
-    return OSError(code, os.strerror(code), name) if name else OSError(code, os.strerror(code))

@@ -1,14 +1,14 @@
 """What may be there after a crash: POSIX semantics of the workload, and what was promised of it.
 
 **Semantics.** A workload is a list of steps (`workloads`), each one system call of a program. The
-oracle follows them on a plain model: files are bytes, folders are dicts, every object has an id
-for ever. After each step it keeps a version of the whole tree; version 0 is the synced base.
+oracle follows them on a plain model (`posix`). After each step it keeps a version of the whole
+tree; version 0 is the synced base.
 
 **Durable versions.** After `done` steps were acknowledged and step `begun` (the same, or one more)
 was begun, everything that is seen must come from versions `since`..`begun`, where `since` is
 - for a kill: `done`, for everything. What was acknowledged is there, exactly.
-- for a power cut: for the content and attributes of a file, its last fsync or the last sync; for
-  the entries of a folder, its last fsync or the last sync.
+- for a power cut: for the content of a file, its last fsync or fdatasync, or the last sync; for
+  attributes and the entries of a folder, the last fsync of it, or the last sync.
 
 **Allowed**
 1. Content: as long as one of those versions, or some whole chunks between the shortest and the
@@ -25,184 +25,8 @@ Nothing else may be shown, and whatever is shown can be read.
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from tests.crash.states.posix import ROOT, Posix, Thing, Version
 from tests.crash.states.workloads import CHUNK, Step
-
-ROOT = 0
-
-
-class Thing(NamedTuple):
-    """A file, folder or symlink; which one says `kind`: f, d or l."""
-
-    kind: str
-    content: bytes = b""
-    """Of a file; a symlink's target."""
-    xattrs: tuple[tuple[str, bytes], ...] = ()
-    entries: tuple[tuple[str, int], ...] = ()
-
-
-Version = dict[int, Thing]
-
-
-class Posix:
-    """The model of the tree while steps are taken; `version` is replaced, never altered."""
-
-    def __init__(self) -> None:
-        self.version: Version = {ROOT: Thing("d")}
-        self.held: frozenset[int] = frozenset()
-        """Files that the program has open."""
-        self._next = 1
-
-    def find(self, path: str) -> int | None:
-        """The id under a path."""
-        at = ROOT
-        for part in filter(None, path.split("/")):
-            found = dict(self.version[at].entries).get(part)
-            if found is None:
-                return None
-            at = found
-        return at
-
-    def take(self, step: Step) -> bool:
-        """Whether a program may do this; if so, it is done."""
-        before = self.version
-        self.version = dict(before)
-        if getattr(self, "_" + step.call)(*step.arguments):
-            return True
-        self.version = before
-        return False
-
-    # The calls. Each answers whether it is possible.
-
-    def _entries(self, folder: int, **changed: int | None) -> None:
-        entries = dict(self.version[folder].entries) | changed
-        kept = tuple(sorted((name, one) for name, one in entries.items() if one is not None))
-        self.version[folder] = self.version[folder]._replace(entries=kept)
-
-    def _place(self, path: str) -> tuple[int, str] | None:
-        parent, _slash, name = path.rpartition("/")
-        folder = self.find(parent)
-        if folder is None or self.version[folder].kind != "d":
-            return None
-        return folder, name
-
-    def _make(self, path: str, thing: Thing) -> bool:
-        place = self._place(path)
-        if place is None or self.find(path) is not None:
-            return False
-        self.version[self._next] = thing
-        self._entries(place[0], **{place[1]: self._next})
-        self._next += 1
-        return True
-
-    def _file(self, path: str) -> int | None:
-        found = self.find(path)
-        return found if found is not None and self.version[found].kind == "f" else None
-
-    def _create(self, path: str) -> bool:
-        return self._make(path, Thing("f")) and self._open(path)
-
-    def _mkdir(self, path: str) -> bool:
-        return self._make(path, Thing("d"))
-
-    def _symlink(self, path: str, target: bytes) -> bool:
-        return self._make(path, Thing("l", target))
-
-    def _open(self, path: str) -> bool:
-        one = self._file(path)
-        self.held |= {one} - {None}
-        return one is not None
-
-    def _close(self, path: str) -> bool:
-        one = self._file(path)
-        was_held = one in self.held
-        self.held -= {one}
-        return was_held
-
-    def _fsync(self, path: str) -> bool:
-        return self._file(path) is not None
-
-    def _write(self, path: str, offset: int | None, data: bytes) -> bool:
-        one = self._file(path)
-        if one not in self.held:
-            return False
-        content = self.version[one].content
-        at = len(content) if offset is None else offset
-        self._content(one, content[:at].ljust(at, b"\0") + data + content[at + len(data) :])
-        return True
-
-    def _truncate(self, path: str, size: int) -> bool:
-        one = self._file(path)
-        if one is None:
-            return False
-        self._content(one, self.version[one].content[:size].ljust(size, b"\0"))
-        return True
-
-    def _content(self, one: int, content: bytes) -> None:
-        self.version[one] = self.version[one]._replace(content=content)
-
-    def _setxattr(self, path: str, name: str, value: bytes) -> bool:
-        one = self.find(path)
-        if one is None or self.version[one].kind == "l":
-            return False
-        xattrs = tuple(sorted((dict(self.version[one].xattrs) | {name: value}).items()))
-        self.version[one] = self.version[one]._replace(xattrs=xattrs)
-        return True
-
-    def _link(self, path: str, new: str) -> bool:
-        one, place = self._file(path), self._place(new)
-        if one is None or place is None or self.find(new) is not None:
-            return False
-        self._entries(place[0], **{place[1]: one})
-        return True
-
-    def _unlink(self, path: str) -> bool:
-        one, place = self.find(path), self._place(path)
-        if one is None or place is None or self.version[one].kind == "d":
-            return False
-        self._entries(place[0], **{place[1]: None})
-        return True
-
-    def _rmdir(self, path: str) -> bool:
-        one, place = self.find(path), self._place(path)
-        if one in (None, ROOT) or place is None:
-            return False
-        if self.version[one].kind != "d" or self.version[one].entries:
-            return False
-        self._entries(place[0], **{place[1]: None})
-        return True
-
-    def _rename(self, path: str, new: str) -> bool:
-        one, place, target = self.find(path), self._place(path), self._place(new)
-        victim = self.find(new)
-        if one is None or place is None or target is None or victim == one:
-            return False
-        if (new + "/").startswith(path + "/"):
-            return False
-        if victim is not None:
-            kinds = {self.version[one].kind == "d", self.version[victim].kind == "d"}
-            if len(kinds) > 1 or self.version[victim].entries:
-                return False
-        self._entries(place[0], **{place[1]: None})
-        self._entries(target[0], **{target[1]: one})
-        return True
-
-    def _exchange(self, path: str, new: str) -> bool:
-        one, two = self.find(path), self.find(new)
-        place, target = self._place(path), self._place(new)
-        if one in (None, two) or two is None or place is None or target is None:
-            return False
-        self._entries(place[0], **{place[1]: two})
-        self._entries(target[0], **{target[1]: one})
-        return True
-
-    def _fsyncdir(self, path: str) -> bool:
-        found = self.find(path)
-        return found is not None and self.version[found].kind == "d"
-
-    def _sync(self) -> bool:
-        return True
-
-    _unmount = _sync
 
 
 class Seen(NamedTuple):
@@ -228,6 +52,7 @@ class Oracle:
         self._posix = base
         self.versions = [base.version]
         self._content_since: list[dict[int, int]] = [{}]
+        self._attributes_since: list[dict[int, int]] = [{}]
         self._entries_since: list[dict[int, int]] = [{}]
         self._all_since = [0]
         self._fsyncs: list[tuple[int, int]] = []
@@ -235,21 +60,26 @@ class Oracle:
 
     def add(self, step: Step) -> bool:
         """Whether the step is possible; then it is the next one."""
-        target = self._posix.find(step.arguments[0]) if step.arguments else None
+        syncs = step.call in ("fsync", "fdatasync", "fsyncdir")
+        target = self._posix.find(step.arguments[0]) if syncs else None
         if not self._posix.take(step):
             return False
         self.versions.append(self._posix.version)
         number = len(self.versions) - 1
         content, entries = dict(self._content_since[-1]), dict(self._entries_since[-1])
+        attributes = dict(self._attributes_since[-1])
         everything = self._all_since[-1]
-        if step.call == "fsync":
+        if step.call == "fdatasync":
             content[target] = number
+        elif step.call == "fsync":
+            content[target] = attributes[target] = number
             self._fsyncs.append((number, target))
         elif step.call == "fsyncdir":
-            content[target] = entries[target] = number
+            attributes[target] = entries[target] = number
         elif step.call in ("sync", "unmount"):
             everything = number
         self._content_since.append(content)
+        self._attributes_since.append(attributes)
         self._entries_since.append(entries)
         self._all_since.append(everything)
         return True
@@ -273,11 +103,15 @@ class Oracle:
         yield from judged.lost()
 
     def content_since(self, one: int, done: int) -> int:
-        """The step whose content and attributes are durable after a power cut."""
+        """The step whose content of a file is durable after a power cut."""
         return max(self._content_since[done].get(one, 0), self._all_since[done])
 
+    def attributes_since(self, one: int, done: int) -> int:
+        """The step whose attributes of a file or folder are."""
+        return max(self._attributes_since[done].get(one, 0), self._all_since[done])
+
     def entries_since(self, one: int, done: int) -> int:
-        """The step whose version of a folder's entries is durable after a power cut."""
+        """The step whose entries of a folder are."""
         return max(self._entries_since[done].get(one, 0), self._all_since[done])
 
     def fsyncs(self, done: int) -> list[tuple[int, int]]:
@@ -337,7 +171,7 @@ class _Judge:
                 )
 
     def attributes(self, one: int, thing: Seen) -> Iterator[Violation]:
-        since = self._oracle.content_since(one, self._done) if self._power else self._done
+        since = self._oracle.attributes_since(one, self._done) if self._power else self._done
         versions = [dict(version.xattrs) for version in self._versions(one, since)]
         for name in {*thing.xattrs, *(name for version in versions for name in version)}:
             if thing.xattrs.get(name) not in [version.get(name) for version in versions]:

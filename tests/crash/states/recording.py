@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
+from tests.crash.states.descriptors import Recorder
 from tests.crash.states.image import Change, Image
-from tests.crash.states.memory import Recorder
 
 
 class Event(NamedTuple):

@@ -54,9 +54,16 @@ BASE = _operation(
     ("create", "B/g"),
     ("write", "B/g", 0, content("B/g", CHUNK)),
     ("close", "B/g"),
+    ("create", "h"),
+    ("write", "h", 0, content("h", CHUNK)),
+    ("write", "h", 3 * CHUNK, content("h end", 1000)),
+    ("close", "h"),
     ("symlink", "s", b"A/f"),
 )
+"""Two files, one with a hole of two chunks; two folders with a file, an empty one; a symlink."""
 UNMOUNT = _operation("unmount", ("unmount",))
+CHECKPOINT_WAITS = 5
+"""Waits for a disk in a checkpoint; the steps that follow a part of one fall in its midst."""
 FILES = ("A/f", "B/g", "A/n")
 
 
@@ -98,7 +105,29 @@ def alphabet() -> list[Operation]:
             _operation(f"unlink {path}", ("unlink", path)),
             _operation(f"fsync {path}", ("fsync", path)),
         ]
-    made.append(_operation("close A/f", ("close", "A/f")))
+    for name, step in (
+        ("fill h", ("write", "h", CHUNK, content("fill", 2 * CHUNK))),
+        ("overwrite h", ("write", "h", CHUNK - 500, content("h border", 1000))),
+        ("append h", ("write", "h", None, content("h append", 5000))),
+        ("truncate-6000 h", ("truncate", "h", 6000)),
+        ("truncate-30000 h", ("truncate", "h", 30000)),
+    ):
+        made.append(_operation(name, ("open", "h"), step, ("close", "h")))
+    made += [
+        _operation("fsync h", ("fsync", "h")),
+        _operation("fdatasync A/f", ("fdatasync", "A/f")),
+        _operation("close A/f", ("close", "A/f")),
+    ]
+    for waits in range(CHECKPOINT_WAITS):
+        made.append(
+            _operation(
+                f"pending {waits}",
+                ("open", "A/f"),
+                ("write", "A/f", 3000, content("pending", 2000)),
+                ("close", "A/f"),
+                ("checkpoint", waits),
+            )
+        )
     renames = ["A/f A/n", "A/f B/n", "A/f B/g", "B/g A/f", "A/n A/f", "A/n B/g", "A C", "A E"]
     for pair in [*renames, "E A/E", "s B/s"]:
         made.append(_operation(f"rename {pair}", ("rename", *pair.split())))
