@@ -1,6 +1,6 @@
 """Which files have changes in the journal that are not in place yet: none is damaged for that."""
 
-from fsdriver import journal
+from fsdriver import journal, oldjournals
 from fsdriver.folder import CONTROL_FOLDER
 from fsdriver.knownentries import KnownEntries
 from fsdriver.offline import OfflineStore
@@ -17,7 +17,7 @@ def waiting(store: OfflineStore, known: KnownEntries | None, *, at_work: bool) -
     except FileNotFoundError:
         return frozenset()
     try:
-        found = journal.find(store.backing, folder, metadata_key)
+        found = oldjournals.find(store.backing, folder, metadata_key)
     finally:
         store.backing.close(folder)
     try:
