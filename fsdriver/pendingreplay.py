@@ -1,7 +1,8 @@
 """Which files have changes in the journal that are not in place yet: none is damaged for that."""
 
-from fsdriver import journal
+from fsdriver import oldjournals
 from fsdriver.folder import CONTROL_FOLDER
+from fsdriver.journal import FOLDER
 from fsdriver.knownentries import KnownEntries
 from fsdriver.offline import OfflineStore
 
@@ -13,11 +14,11 @@ def waiting(store: OfflineStore, known: KnownEntries | None, *, at_work: bool) -
     root_site = bytes.fromhex(store.document.site_id)
     metadata_key = store.sites(root_site).lease.metadata_key
     try:
-        folder = store.open_folder(f"{CONTROL_FOLDER}/{journal.FOLDER}")
+        folder = store.open_folder(f"{CONTROL_FOLDER}/{FOLDER}")
     except FileNotFoundError:
         return frozenset()
     try:
-        found = journal.find(store.backing, folder, metadata_key)
+        found = oldjournals.find(store.backing, folder, metadata_key)
     finally:
         store.backing.close(folder)
     try:
