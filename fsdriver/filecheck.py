@@ -60,9 +60,18 @@ def check_file(
         look.at(descriptor)
     except OSError as error:
         look.failed(error)
+    except keys.KeyHierarchyError as error:
+        look.locked(error)
     finally:
         store.backing.close(descriptor)
     return look.report
+
+
+def kind_of_key(error: keys.KeyHierarchyError) -> str:
+    """A finding's kind: whether to wait for a root key, to look for it, or to ask its owner."""
+    if isinstance(error, keys.RootKeyRefused | keys.PolicyPurged):
+        return "key-refused"
+    return "key-missing" if isinstance(error, keys.RootKeyMissing) else "key"
 
 
 class _Look:
@@ -86,6 +95,10 @@ class _Look:
             self._say("forged", "planted", "something else lies where a file was", RESTORE)
         else:
             self._say("damaged", "unreadable", f"cannot be read: {error.strerror}", SALVAGE)
+
+    def locked(self, error: keys.KeyHierarchyError) -> None:
+        """There is no key to check it with."""
+        self._say("unverified", kind_of_key(error), str(error), "see `ckfs-keys status`")
 
     def at(self, descriptor: int) -> None:
         """Check an open file; raises OSError."""
@@ -132,7 +145,7 @@ class _Look:
         except (FileError, *_FORGED_KEYS) as error:
             self._say("damaged", "header", str(error), SALVAGE)
         except keys.KeyHierarchyError as error:
-            self._say("unverified", "key", str(error), "see `ckfs-keys status`")
+            self.locked(error)
         else:
             report = self.report
             report.file_id, report.site_id = reader.clear.file_id.hex(), reader.clear.site_id.hex()

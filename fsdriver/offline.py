@@ -5,12 +5,14 @@ Takes no lock, so it can stand beside a live mount; whoever changes the store ta
 """
 
 import os
+import time
 from contextlib import ExitStack
-from typing import Self
+from typing import Final, Self
 
 from fsdriver import store, storelock
 from fsdriver.backing import Backing
 from fsdriver.errors import StoreError
+from fsdriver.folder import Site
 from fsdriver.format.geometry import Geometry
 from fsdriver.sessionbook import SessionBook
 from fsdriver.sites import Sites
@@ -18,6 +20,27 @@ from fsdriver.store import StoreDocument
 from keyhierarchy import statedir
 from keyhierarchy.errors import KeyHierarchyError
 from keyhierarchy.hierarchy import Hierarchy
+
+_ASK_AGAIN: Final = 30.0
+"""Seconds after which a key that did not open is asked for again."""
+
+
+class _Sites(Sites):
+    """Asks again only after a while for what did not open: a thousand folders may need it."""
+
+    def __init__(self, hierarchy: Hierarchy) -> None:
+        super().__init__(hierarchy)
+        self._refused: dict[bytes, tuple[float, KeyHierarchyError]] = {}
+
+    def open(self, site_id: bytes) -> Site:
+        until, reason = self._refused.get(site_id, (0.0, None))
+        if reason is not None and time.monotonic() < until:
+            raise reason.again()
+        try:
+            return super().open(site_id)
+        except KeyHierarchyError as error:
+            self._refused[site_id] = (time.monotonic() + _ASK_AGAIN, error.again())
+            raise
 
 
 class OfflineStore:
@@ -31,7 +54,7 @@ class OfflineStore:
         self.state_dir = state_dir
         self.document = document
         self.hierarchy = hierarchy
-        self.sites = Sites(hierarchy)
+        self.sites: Sites = _Sites(hierarchy)
         self.backing = Backing()
         self.root = -1
         self.holds_lock = False

@@ -24,6 +24,7 @@ from fsdriver.scrublooks import Looks
 from fsdriver.scrubstate import ScrubState
 from fsdriver.scrubwords import copied, in_use
 from fsdriver.storewalk import WalkedEntry, WalkedFolder, walk
+from keyhierarchy.errors import KeyHierarchyError, SiteUnknown
 
 SETTLE_SECONDS: Final = 30.0
 """A live mount's checkpoints come every five seconds, if it has something to put in place, and may
@@ -37,7 +38,13 @@ _REMEMBERED: Final = ("deleted", "unknown", "exchanged", "planted")
 _SERIOUS: Final = ("damaged", "forged", "unverified", "in-use")
 _KEYS_EVERY: Final = 1.0
 _TWINS_KEPT: Final = 1_000_000
-_UNVERIFIED_EXIT: Final = {"permission": 16, "newer-format": 11, "key": 14}
+_UNVERIFIED_EXIT: Final = {
+    "permission": 16,
+    "newer-format": 11,
+    "key": 14,
+    "key-missing": 13,
+    "key-refused": 15,
+}
 
 
 class Meter(Protocol):
@@ -117,6 +124,11 @@ class _Suspect:
     checkpoint: int
     """The mount's newest when the stamp was first seen."""
     always_still: bool = True
+
+
+def _lacks_key(problem: Exception | None) -> bool:
+    """And not: says that the store names a site that there is none of."""
+    return isinstance(problem, KeyHierarchyError) and not isinstance(problem, SiteUnknown)
 
 
 def _is_serious(findings: list[Finding]) -> bool:
@@ -221,6 +233,8 @@ class Scrub:
         self.report.findings += self._looks.names.own(walked)
         if walked.folder is not None and self._known is not None:
             self._examine(lambda: self._looks.deleted(walked))
+        if walked.folder is None and _lacks_key(walked.problem):
+            return  # told of the folder; nothing in it has a key
         for entry in walked.entries:
             self._examine(self._look_at(walked, entry))
             if entry.kind != stat.S_IFDIR:

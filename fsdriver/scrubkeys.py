@@ -8,6 +8,7 @@ import os
 from typing import Final
 
 from fsdriver.errors import StoreDamaged
+from fsdriver.filecheck import kind_of_key
 from fsdriver.findings import Finding, Verdict
 from fsdriver.folder import CONTROL_FOLDER
 from fsdriver.offline import OfflineStore
@@ -46,7 +47,7 @@ def check(store: OfflineStore) -> list[Finding]:
             site = f"site {record.site_id}: {error}"
             findings.append(
                 finding_of(type(error)(site))
-                or _finding("unverified", "key", _KEYSTORE, type(error)(site))
+                or _finding("unverified", kind_of_key(error), _KEYSTORE, type(error)(site))
             )
     try:
         AuditLog(store.host_folder, store.store_id).verify()

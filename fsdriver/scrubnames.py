@@ -17,7 +17,7 @@ from fsdriver.folder import LONG_ENTRY, LONG_NAME, TEMPORARY, Folder
 from fsdriver.format.directory import RECORD_NAME, DirectoryRecord
 from fsdriver.format.names import RESERVED
 from fsdriver.offline import OfflineStore
-from fsdriver.scrubwords import below, content_of, copy_of, leftover, of
+from fsdriver.scrubwords import below, content_of, copy_of, leftover, of, told_by
 from fsdriver.storewalk import WalkedEntry, WalkedFolder, open_folder_record
 from keyhierarchy import errors as keys
 
@@ -46,6 +46,8 @@ class NameLooks:
             return self._unnamed_in(walked, here, entry)
         except FileNotFoundError:
             return []
+        except keys.KeyHierarchyError as error:
+            return [of(entry, *told_by(error))]
         finally:
             self._store.backing.close(descriptor)
 
@@ -134,7 +136,7 @@ class NameLooks:
     def plain_copy(self, folder: Folder, entry: WalkedEntry, report: FileReport) -> None:
         """With plaintext names a client's copy has a name, and is bound to the original's."""
         for client, original in conflictcopies.candidates(entry.text):
-            with suppress(OSError):
+            with suppress(OSError, keys.KeyHierarchyError):
                 if folder.backing_name(os.fsencode(original)).binding in report.bindings:
                     rest = [one for one in report.findings if one.kind != "moved"]
                     path = entry.path[: -len(entry.text)] + original

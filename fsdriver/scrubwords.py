@@ -6,10 +6,16 @@ from typing import Final
 import msgspec
 
 from fsdriver.errors import CkfsError, FormatUnsupported
+from fsdriver.filecheck import kind_of_key
 from fsdriver.findings import RESTORE, FileReport, Finding, Verdict
 from fsdriver.storewalk import FolderMoved, WalkedEntry
 from keyhierarchy import errors as keys
 
+_UNVERIFIED: Final = {
+    "permission": "run as the store's owner",
+    "newer-format": "use a newer ckfs",
+    **dict.fromkeys(("key", "key-missing", "key-refused"), "see `ckfs-keys status`"),
+}
 _COPY_REMEDY: Final = (
     "look at both with `ckfs salvage`, keep one, and let `ckfs scrub --repair` move the copy away"
 )
@@ -53,9 +59,7 @@ def in_use(finding: Finding) -> Finding:
     return reclassified(finding, "in-use", "the mount is changing it; scrub again later")
 
 
-def of(
-    entry: WalkedEntry, verdict: Verdict, kind: str, message: str, remedy: str = RESTORE
-) -> Finding:
+def of(entry: WalkedEntry, verdict: Verdict, kind: str, message: str, remedy: str = "") -> Finding:
     """What is wrong with an entry."""
     return Finding(
         verdict=verdict,
@@ -63,7 +67,7 @@ def of(
         place=entry.place,
         path=entry.path,
         message=message,
-        remedy=remedy,
+        remedy=remedy or _UNVERIFIED.get(kind, RESTORE),
     )
 
 
@@ -81,7 +85,8 @@ def told_by(error: Exception) -> tuple[Verdict, str, str]:
         return "unverified", "newer-format", str(error)
     if isinstance(error, CkfsError | keys.SiteUnknown):
         return "damaged", "directory-record", str(error)
-    return "unverified", "key", str(error)
+    kind = kind_of_key(error) if isinstance(error, keys.KeyHierarchyError) else "key"
+    return "unverified", kind, str(error)
 
 
 def copied(report: FileReport) -> Finding:

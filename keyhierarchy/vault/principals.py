@@ -6,12 +6,15 @@ access policies; tokens for it are made in `tokens`.
 
 import hashlib
 import hmac
+import re
 import secrets
 import uuid
 from collections.abc import Iterable
 
 from keyhierarchy.vault.records import Installation, Principal, VaultProperties
 from keyhierarchy.vault.routes import PERMISSIONS
+
+_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
 
 
 def _digest(secret: str) -> bytes:
@@ -20,8 +23,10 @@ def _digest(secret: str) -> bytes:
 
 
 def add_principal(installation: Installation, name: str) -> tuple[Principal, str]:
-    """A new application and its secret, shown this once. ValueError if the name is taken."""
-    if not name or any(each.name == name for each in installation.principals):
+    """A new application and its secret, shown this once. ValueError for a name taken or unfit."""
+    if not _NAME.fullmatch(name):  # it becomes the name of a file
+        raise ValueError(f"{name!r} is no name for a principal: letters, digits, dots, hyphens")
+    if any(each.name == name for each in installation.principals):
         raise ValueError(f"a principal named {name!r} exists already")
     secret = secrets.token_urlsafe(32)
     principal = Principal(

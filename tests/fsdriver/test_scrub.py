@@ -11,7 +11,9 @@ from fsdriver import scrubkeys
 from fsdriver.format import filekeys, header
 from fsdriver.format.directory import RECORD_NAME
 from fsdriver.format.header import ClearHeader
+from fsdriver.scrub import Scrub
 from fsdriver.storelock import StoreLock
+from keyhierarchy import errors
 from tests.filesystem.test_sites import make_site
 from tests.fsdriver.scrubbed import CONTENT, FILES, HOLES, LONG, SIZE, STRIDE, Store
 
@@ -614,3 +616,60 @@ def test_beside_a_driver_names_that_keep_changing_are_in_use(store):
     assert told(report) == [("in-use", "deleted", "/file")]
     driver.close()
     lock.release()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "code"),
+    [
+        (errors.RootKeyUnavailable, "key", 14),
+        (errors.RootKeyRefused, "key-refused", 15),
+        (errors.RootKeyMissing, "key-missing", 13),
+    ],
+)
+def test_a_site_without_its_key_is_told_once_and_asked_for_once(store, error, kind, code):
+    store.driver.open()
+    alice = bytes.fromhex(make_site(store.driver, b"alice"))
+    store.driver.mkdir("/alice/deep")
+    for number in range(5):
+        store.driver.write_file(f"/alice/deep/{number}", b"hers")
+    store.driver.close()
+    with store.opened() as opened:
+        lease, asked = opened.hierarchy.lease, []
+
+        def answer(site_id):
+            if site_id != alice:
+                return lease(site_id)
+            asked.append(site_id)
+            raise error("the vault says so")
+
+        opened.hierarchy.lease = answer
+        report = Scrub(opened).run("2026-11-22T00:00:00Z")
+    assert {(one.verdict, one.kind) for one in report.findings} == {("unverified", kind)}
+    assert len(report.findings) == 2 and len(asked) == 1  # in the keystore, and where it begins
+    assert "ckfs-keys status" in report.findings[1].remedy
+    assert report.exit_code == code and report.result == "unverified"
+
+
+def test_a_key_that_is_taken_away_in_the_middle_ends_no_scrub(store):
+    with store.opened() as opened:
+        root = bytes.fromhex(opened.document.site_id)
+        scrub = Scrub(opened, meter=Revoker(opened.sites.lease(root)))
+        report = scrub.run("2026-11-22T00:00:00Z")
+    assert report.findings and {one.verdict for one in report.findings} == {"unverified"}
+    assert {one.kind for one in report.findings} == {"key-refused"}
+    assert report.exit_code == 15
+
+
+class Revoker:
+    """After the third file the policy is revoked."""
+
+    def __init__(self, lease):
+        self.lease, self.left = lease, 3
+
+    def bytes_read(self, count):
+        pass
+
+    def file_done(self):
+        self.left -= 1
+        if not self.left:
+            self.lease.end(errors.RootKeyRefused("revoked"))

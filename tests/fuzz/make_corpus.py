@@ -287,6 +287,15 @@ def vault() -> None:
     blob = world.ring().backup("oct")
     put_json("vault-restore", {"value": to_base64url(blob)})
     put("vault-list", b"maxresults=1&$skiptoken=" + to_base64url(b"ec").encode(), b"")
+    for command, words in (
+        ("grant", {"vault": "fuzz", "principal": "me", "permissions": ["get"]}),
+        ("configure", {"vault": "fuzz", "delete_seconds": 1.5, "throttle": "200"}),
+        ("fault-set", {"kind": "503", "vault": "fuzz", "operation": "get", "count": 3}),
+        ("clock", {"seconds": 3600, "advance": True}),
+        ("fault-clear", {"id": 1}),
+        ("show", {}),
+    ):
+        put("vault-admin", command.encode() + b"\n" + json.dumps(words).encode())
     put("vault-route", b"POST /keys/a/create", b"GET /deletedkeys/a", b"GET /keys/a/" + b"0" * 32)
     put("vault-host", b"kv1.vault.test:8443", b"[::1]:80", b"login.vault.test")
     put("vault-base64url", value.encode(), b"AA==", b"")

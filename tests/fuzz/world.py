@@ -27,6 +27,7 @@ from keyhierarchy.vault.site import create_site
 if TYPE_CHECKING:
     from keyhierarchy.lease import SiteLease
     from keyhierarchy.vault.keyring import Keyring
+    from keyhierarchy.vault.site import Site as VaultSite
 
 FROZEN = Path(__file__).parent / "frozen"
 GOLDEN = Path(__file__).parents[1] / "golden" / "v1"
@@ -125,15 +126,20 @@ def master_keys() -> ServiceKeys:
 
 
 @cache
-def ring() -> Keyring:
-    """A Managed HSM, which knows every operation, with a key of each kind."""
-    site = create_site(
+def site() -> VaultSite:
+    """An installation with one Managed HSM, which knows every operation."""
+    return create_site(
         folder() / "vaults",
         [VaultProperties(name="fuzz", subscription="0" * 36, kind="hsm")],
         "vault.test",
         "managedhsm.test",
     )
-    made = site.vaults["fuzz"]
+
+
+@cache
+def ring() -> Keyring:
+    """Its keys: one of each kind."""
+    made = site().vaults["fuzz"]
     for name, secret in vault_secrets().items():
         operations = ["encrypt", "decrypt", "sign", "verify", "wrapKey", "unwrapKey"]
         kty = {"rsa": "RSA-HSM", "ec": "EC-HSM", "oct": "oct-HSM"}[name]

@@ -192,6 +192,9 @@ def test_a_secret_is_known_by_its_digest_only() -> None:
     assert authenticate(installation, "nobody", secret) is None
     with pytest.raises(ValueError, match="exists already"):
         add_principal(installation, "ckfs")
+    for name in ("", "../../root", "a/b", ".hidden", "a\0b", "x" * 65):
+        with pytest.raises(ValueError, match="no name for a principal"):
+            add_principal(installation, name)
 
 
 def test_tokens_hold_for_their_tenant_audience_time_and_maker() -> None:
