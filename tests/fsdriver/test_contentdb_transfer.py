@@ -43,9 +43,11 @@ def template(tmp_path_factory):
 
 @pytest.fixture
 def host(template, tmp_path):
-    """A copy of the store and of the host's state."""
+    """A copy of the store and of the host's state, but for the database that the driver kept."""
     tmp_path.chmod(0o700)
     subprocess.run(["cp", "-a", f"{template}/.", str(tmp_path)], check=True)  # hard links, too
+    for database in tmp_path.glob(f"state/stores/*/{FILE_NAME}*"):
+        database.unlink()
     return tmp_path
 
 
@@ -295,7 +297,6 @@ def test_an_export_is_never_written_over_another_file(store, exported):
 
 
 def test_without_a_database_there_is_nothing_to_export(store, tmp_path):
-    os.unlink(os.path.join(store.host_folder, FILE_NAME))
     with pytest.raises(NoDatabase, match="mount the store once"):
         contentdb_transfer.export(store, str(tmp_path / "export"))
     assert not (tmp_path / "export").exists()
