@@ -16,6 +16,7 @@ from fsdriver.attributes import Attributes
 from fsdriver.changes import Changes, change
 from fsdriver.errors import CkfsError, refuse
 from fsdriver.handles import Handle
+from fsdriver.incidents import Incidents
 from fsdriver.inodes import Inode
 from fsdriver.namespace import Caller, Namespace
 from fsdriver.renaming import Renaming
@@ -42,7 +43,7 @@ class Filesystem:
         read_only: bool = False,
     ) -> None:
         self._tree = tree
-        self._reports = Reports()
+        self._reports = Reports(tree.path_in_store)
         tree.report = self._reports.report
         tree.read_only = read_only
         self._read_only = read_only
@@ -358,6 +359,11 @@ class Filesystem:
     def backing_path(self, number: int) -> str:
         """Where an inode lies, relative to the store."""
         return self._tree.path_in_store(self._inode(number))
+
+    @property
+    def incidents(self) -> Incidents:
+        """What the audit log is to get."""
+        return self._reports.incidents
 
     def counts(self) -> dict[str, int]:
         """For status: what is known and open."""

@@ -48,7 +48,7 @@ class Part:
 class JournaledFile:
     """A file with transactions that are not in place for good yet."""
 
-    __slots__ = ("descriptor", "direct", "file_id", "key", "parts")
+    __slots__ = ("descriptor", "file_id", "key", "parts")
 
     def __init__(self, file_id: bytes, key: Key, descriptor: int) -> None:
         self.file_id = file_id
@@ -56,8 +56,6 @@ class JournaledFile:
         self.descriptor = descriptor
         """The journal's own, so that the file is found however it is renamed."""
         self.parts: list[Part] = []  # oldest first, at most two
-        self.direct = False
-        """Whether records were written in place that only a transaction's header names."""
 
     @property
     def live(self) -> bool:
@@ -308,8 +306,6 @@ def put_in_place(
     back: the store may be full.
     """
     status = backing.stat_open(descriptor)
-    if not status.st_nlink:
-        return
     moved = 0
     for image in part.images.values():
         record = backing.read(part.epoch.descriptor, image.length, image.position)

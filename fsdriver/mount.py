@@ -21,9 +21,10 @@ import trio
 from fsdriver import hardening, logs, mountpoints, store
 from fsdriver.backing import Backing
 from fsdriver.control import Control
-from fsdriver.errors import CkfsError, MountRefused, StoreError
+from fsdriver.errors import CkfsError, MountRefused, StoreError, StoreRolledBack
 from fsdriver.filesystem import Filesystem
 from fsdriver.format.header import FORMAT_VERSION
+from fsdriver.incidents import REFUSED
 from fsdriver.keywatch import KeyWatch
 from fsdriver.mountoptions import MountOptions
 from fsdriver.refusals import UNEXPECTED, exit_code_of
@@ -35,11 +36,13 @@ from fsdriver.storelock import StoreLock
 from fsdriver.transport.pyfuse3 import Pyfuse3Transport
 from fsdriver.tree import Tree
 from keyhierarchy import statedir
+from keyhierarchy.errors import KeyHierarchyError
 from keyhierarchy.hierarchy import Hierarchy
 
 _log = structlog.get_logger("ckfs")
 
 _LOOK_SECONDS = 0.2
+_INCIDENT_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -94,16 +97,23 @@ class Mount:
             _log.warning("first sight", store=request.store, reason="this host trusts it from now")
         backing = Backing()
         root = backing.open_root(request.store)
-        started = start(
-            backing,
-            root,
-            self.sites.lease(root_site).metadata_key,
-            session,
-            host_folder,
-            bytes.fromhex(self.document.store_id),
-            undo,
-            read_only=options.read_only,
-        )
+        try:
+            started = start(
+                backing,
+                root,
+                self.sites.lease(root_site).metadata_key,
+                session,
+                host_folder,
+                bytes.fromhex(self.document.store_id),
+                undo,
+                read_only=options.read_only,
+            )
+        except BaseException as error:
+            if not options.read_only:
+                book.cancel()
+            if isinstance(error, StoreRolledBack):
+                self.hierarchy.note_incident(REFUSED, "refused", str(error))
+            raise
         tree = Tree(
             backing,
             root,
@@ -146,6 +156,8 @@ class Mount:
         except (OSError, CkfsError) as error:
             _log.error("not all is on the disk", reason=str(error))
             return
+        finally:
+            self._write_incidents()
         if not self.request.options.read_only:
             book.end(session)
 
@@ -163,6 +175,7 @@ class Mount:
             nursery.start_soon(self._watch_signals)
             nursery.start_soon(self._watch.run)
             nursery.start_soon(self._keep_checkpoints)
+            nursery.start_soon(self._keep_incidents)
             ready()
             await self.transport.serve()
             nursery.cancel_scope.cancel()
@@ -179,6 +192,19 @@ class Mount:
                         await trio.to_thread.run_sync(wait)
                 except (OSError, CkfsError) as error:
                     _log.error("checkpoint failed", reason=str(error))
+
+    async def _keep_incidents(self) -> None:
+        """The audit log hears within a second what the store got wrong."""
+        while True:
+            await trio.sleep(_INCIDENT_SECONDS)
+            if self.filesystem.incidents.any:
+                await trio.to_thread.run_sync(self._write_incidents)
+
+    def _write_incidents(self) -> None:
+        try:
+            self.filesystem.incidents.take().write(self.hierarchy)
+        except KeyHierarchyError as error:
+            _log.error("key trouble", kind=type(error).__name__, reason=str(error))
 
     async def _watch_signals(self) -> None:
         wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

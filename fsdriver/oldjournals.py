@@ -4,6 +4,7 @@ Read only: replay.py puts it in place, and a read-only mount looks through it.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from fsdriver.backing import Backing
 from fsdriver.errors import JournalInvalid
@@ -57,20 +58,37 @@ class Found:
 
 
 def find(backing: Backing, folder: int, metadata_key: bytes) -> list[Found]:
-    """The journal files of a store, the older epoch first; what is none is passed over."""
+    """The journal files of a store, the older epoch first; what is none is passed over.
+
+    Raises FormatUnsupported for one that only a newer ckfs understands.
+    """
     found = []
-    for name in FILES:
+    for name, descriptor, raw in _heads(backing, folder):
         try:
-            descriptor = backing.open_file(folder, name, writable=False)
-        except FileNotFoundError:
-            continue
-        try:
-            cipher = open_head(backing.read(descriptor, HEAD_SIZE, 0), metadata_key)
+            found.append(Found(name, descriptor, open_head(raw, metadata_key)))
         except JournalInvalid:
             backing.close(descriptor)
-            continue
-        found.append(Found(name, descriptor, cipher))
     return sorted(found, key=lambda one: one.cipher.head.epoch)
+
+
+def damaged(backing: Backing, folder: int, metadata_key: bytes) -> list[str]:
+    """Journal files with a head that does not open: whatever they held is lost."""
+    names = []
+    for name, descriptor, raw in _heads(backing, folder):
+        backing.close(descriptor)
+        try:
+            open_head(raw, metadata_key)
+        except JournalInvalid:
+            if any(raw):  # else it was only being made
+                names.append(name)
+    return names
+
+
+def _heads(backing: Backing, folder: int) -> Iterator[tuple[str, int, bytes]]:
+    for name in FILES:
+        with suppress(FileNotFoundError):
+            descriptor = backing.open_file(folder, name, writable=False)
+            yield name, descriptor, backing.read(descriptor, HEAD_SIZE, 0)
 
 
 def left_behind(backing: Backing, device: int, found: list[Found]) -> Pending:

@@ -81,6 +81,10 @@ class Opener:
             self._recover(inode, file, binding)
         elif file.state.unbound and writable:
             self._bind_again(file, binding)
+        if file.trimmed:
+            self._report(
+                inode, Recovered(f"{file.trimmed} bytes behind its sealed end were cut off")
+            )
         return file
 
     def _bind_again(self, file: SealedFile, binding: bytes) -> None:

@@ -6,8 +6,9 @@ No file is damaged for what waits here. Reads beside the driver that writes.
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fsdriver import journal, oldjournals
+from fsdriver import oldjournals
 from fsdriver.folder import CONTROL_FOLDER
+from fsdriver.journal import FOLDER
 from fsdriver.knownentries import KnownEntries
 from fsdriver.offline import OfflineStore
 from fsdriver.oldjournals import Found
@@ -43,7 +44,7 @@ def _found(store: OfflineStore) -> Iterator[list[Found]]:
     root_site = bytes.fromhex(store.document.site_id)
     metadata_key = store.sites(root_site).lease.metadata_key
     try:
-        folder = store.open_folder(f"{CONTROL_FOLDER}/{journal.FOLDER}")
+        folder = store.open_folder(f"{CONTROL_FOLDER}/{FOLDER}")
     except FileNotFoundError:
         yield []
         return

@@ -43,11 +43,18 @@ def recover(file: SealedFile) -> Outcome:
     present = ExtentMap()
     digest = 0
     for index in _written(file, chunks):
-        if file.state.dirty or index in named:
+        if index not in present and (file.state.dirty or index in named):
             nonce = _authentic(file, index, geometry.chunk_length(index, size))
             if nonce is not None:
                 present.add(index, index + 1)
                 digest ^= file.chunk_set.digest(index, nonce)
+    if _was_committed(file):
+        # What a stop cannot have done is damage, and stays so: a read of that chunk will say it.
+        for first, end in named.runs():
+            for index in range(first, min(end, chunks)):
+                if index not in present:
+                    present.add(index, index + 1)
+                    digest ^= file.chunk_set.digest(index, file.nonce_of(index))
     lost = sum(
         index not in present
         for first, end in named.runs()
@@ -80,6 +87,13 @@ def recover(file: SealedFile) -> Outcome:
     return Outcome(size, lost, changed=True)
 
 
+def _was_committed(file: SealedFile) -> bool:
+    """Whether all that the header names was on the disk before the first write after it."""
+    state = file.state
+    committed = file.session.generations.committed_generation(file.file_id)
+    return state.dirty and state.generation - 1 <= committed
+
+
 def _named(file: SealedFile) -> ExtentMap:
     """The chunks that the header says are there."""
     try:
@@ -107,6 +121,11 @@ def _written(file: SealedFile, chunks: int) -> Iterator[int]:
     """Chunk indexes below `chunks` that the store's filesystem does not hold as a hole."""
     geometry = file.geometry
     following = 0
+    journaled = file.journaled
+    if journaled is not None:  # only where nothing can be put in place: in a read-only mount
+        for offset in sorted({offset for part in journaled.parts for offset in part.images}):
+            if offset < geometry.record_offset(chunks):
+                yield (offset - HEADER_SIZE) // geometry.stride
     for start, end in file.backing.data_runs(file.descriptor, HEADER_SIZE):
         first = max(following, (start - HEADER_SIZE) // geometry.stride)
         following = max(first, min(chunks, -(-(end - HEADER_SIZE) // geometry.stride)))

@@ -47,13 +47,16 @@ def replay(backing: Backing, root: int, journals: list[Found]) -> Replayed:
             return None
 
     for look in (by_inode, by_header):
-        if len(done) < len(wanted):
-            for file_id, descriptor in _find(backing, root, look):
-                if file_id in wanted and file_id not in done:
-                    for part in wanted[file_id].parts:
-                        for _bytes in put_in_place(backing, descriptor, wanted[file_id], part):
-                            pass
-                    done.add(file_id)
+        left = wanted.keys() - done
+        if not left:
+            break
+        for file_id, descriptor in _find(backing, root, look):
+            # Of a copied store's hard link there may be several files.
+            if file_id in left and (look is by_header or file_id not in done):
+                for part in wanted[file_id].parts:
+                    for _bytes in put_in_place(backing, descriptor, wanted[file_id], part):
+                        pass
+                done.add(file_id)
     backing.sync_filesystem(root)
     return Replayed(pending.transactions, len(done), len(wanted) - len(done))
 

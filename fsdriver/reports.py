@@ -1,11 +1,14 @@
 """Which errno a program sees for an error, and the one log line about it."""
 
 import errno
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import structlog
 
 from fsdriver.errors import ChunkInvalid, CkfsError, FileError, Recovered
+from fsdriver.incidents import Incidents
 from fsdriver.inodes import Inode
 from keyhierarchy import errors as keys
 
@@ -23,7 +26,10 @@ _REMEMBERED: Final = 10_000
 class Reports:
     """The log of what the store got wrong; bounded, whatever is thrown at it."""
 
-    def __init__(self) -> None:
+    def __init__(self, place_of: Callable[[Inode], str]) -> None:
+        """`place_of` says where an inode lies in the store; it may raise."""
+        self.incidents = Incidents()
+        self._place_of = place_of
         self._log = structlog.get_logger("ckfs")
         self._said: set[tuple[int, int, str]] = set()
 
@@ -51,6 +57,11 @@ class Reports:
         if len(self._said) > _REMEMBERED:
             self._said.clear()
         self._said.add(key)
+        place = ""
+        if inode is not None:
+            with suppress(Exception):
+                place = self._place_of(inode)
+        self.incidents.note(place, error)
         facts = {"path": inode.path() if inode else "", "reason": str(error)}
         if chunk >= 0:
             facts["chunk"] = str(chunk)

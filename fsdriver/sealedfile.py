@@ -86,6 +86,7 @@ class SealedFile:
         "provisional",
         "session",
         "state",
+        "trimmed",
         "writable",
     )
 
@@ -110,6 +111,8 @@ class SealedFile:
         self.state = SealedState()
         self.extents: ExtentMap | None = None
         """Chunks present in a sparse file; None for a dense one."""
+        self.trimmed = 0
+        """Bytes behind the sealed end that a stop had left and that were cut off at open."""
         self.provisional = False
         """Whether a stopped driver may have left it out of step: to be recovered before use."""
         self.paged = False
@@ -242,6 +245,7 @@ class SealedFile:
             extentpages.load(self)
             if length > expected and self.writable:
                 self.backing.truncate(self.descriptor, expected)
+                self.trimmed = length - expected
             if state.generation > known:
                 session.generations.note_generation(self.file_id, state.generation)
         else:

@@ -29,13 +29,14 @@ class SessionBook:
 
     def __init__(self, folder: str) -> None:
         self._place = os.path.join(folder, _DOCUMENT)
+        self._before = _Sessions()
 
     def begin(self, *, read_only: bool, accepts_all: bool) -> Session:
         """Durable before anything is written to the store; the store's lock must be held.
 
         With the lock, a session that is still called running has been killed.
         """
-        known = self._load()
+        self._before = known = self._load()
         unended = {bytes.fromhex(one) for one in (*known.unended, known.running) if one}
         session = Session(frozenset(unended), accepts_all=accepts_all)
         session.follows_one = bool(known.running)
@@ -49,6 +50,10 @@ class SessionBook:
         It is at work, or it was killed: the store's lock tells.
         """
         return bytes.fromhex(self._load().running)
+
+    def cancel(self) -> None:
+        """A mount that came to nothing: the record is what it was, a killed driver's included."""
+        replace_document(self._place, msgspec.json.encode(self._before) + b"\n")
 
     def end(self, session: Session) -> None:
         """Unmounted. A session that left a file unsealed stays among those that never ended."""

@@ -13,7 +13,7 @@ from fsdriver import oldjournals
 from fsdriver.backing import Backing
 from fsdriver.checkpoint import Checkpoints
 from fsdriver.contentdb import FILE_NAME, ContentDatabase
-from fsdriver.errors import StoreBusy, StoreRolledBack
+from fsdriver.errors import StoreBusy, StoreDamaged, StoreError, StoreRolledBack
 from fsdriver.folder import CONTROL_FOLDER
 from fsdriver.journal import FILES, FOLDER, Journal
 from fsdriver.oldjournals import Found
@@ -55,11 +55,15 @@ def start(
     control = backing.open_directory(root, CONTROL_FOLDER)
     undo.callback(backing.close, control)
     if read_only:
+        # Nothing is committed, so the next mount for writing counts the stop anew.
+        entries.begin_session(session.follows_one)
         _look_through(backing, root, control, metadata_key, session, entries, undo)
         return Started(entries, None)
     entries.begin_session(session.follows_one)
     folder = oldjournals.folder_of(backing, control)
     undo.callback(backing.close, folder)
+    if session.follows_one:
+        _require_whole(backing, folder, metadata_key)
     found = oldjournals.find(backing, folder, metadata_key)
     try:
         newest = _require_newest(found, entries)
@@ -73,6 +77,16 @@ def start(
     undo.callback(writing.close)
     session.use(writing)
     return Started(entries, Checkpoints(backing, root, session, entries))
+
+
+def _require_whole(backing: Backing, folder: int, metadata_key: bytes) -> None:
+    for name in oldjournals.damaged(backing, folder, metadata_key):
+        place = f"{CONTROL_FOLDER}/{FOLDER}/{name}"
+        raise StoreDamaged(
+            f"{place} is damaged, and the last driver stopped before what it held was in place; "
+            "restore it from a backup of the store, or remove it to go on without what was "
+            "written in the last seconds"
+        )
 
 
 def _require_newest(found: list[Found], entries: ContentDatabase) -> int:
@@ -90,7 +104,14 @@ def _require_newest(found: list[Found], entries: ContentDatabase) -> int:
 def _replay(
     backing: Backing, root: int, found: list[Found], session: Session, entries: ContentDatabase
 ) -> None:
-    done = replay(backing, root, _ours(backing, found, session, entries))
+    ours = _ours(backing, found, session, entries)
+    try:
+        done = replay(backing, root, ours)
+    except OSError as error:
+        raise StoreError(
+            "the journal that a stopped driver left cannot be put in place: "
+            f"{error.strerror}; make room or mend the disk, and mount again: nothing is lost"
+        ) from None
     if done.transactions:
         _log.warning(
             "replayed",

@@ -121,8 +121,6 @@ class Plan:
             length = geometry.run_length(low, high, self._state.size)
             record = self._buffer[at : at + length]
             file.backing.write(file.descriptor, [record], geometry.record_offset(low))
-        if self._direct and file.journaled is not None:
-            file.journaled.direct = True
 
     def take_back(self) -> None:
         """It failed: what was written in place behind the end is cut off.
@@ -145,8 +143,6 @@ class Plan:
         state.chunk_set = chunk_set
         extentpages.encrypt(file, state, self._extras, draft, len(self._at))
         file.put(draft, state, self._cut)
-        if self._direct and file.journaled is not None:
-            file.journaled.direct = True
         file.extents = self.extents
         file.backing.touch(file.descriptor)
 

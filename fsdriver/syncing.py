@@ -44,9 +44,9 @@ def begin_header(tree: Tree, inode: Inode, file: SealedFile, *, data_only: bool)
         with steps:
             try:
                 # Records in place before the journal, whose headers name them.
-                if data_only and journaled is None:
+                if data_only:
                     backing.sync_data(data)
-                elif not data_only or (journaled is not None and journaled.direct):
+                else:
                     backing.sync(data)
                 if journaled is not None:
                     for part in list(journaled.parts):

@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Self
 
 from keyhierarchy import administration, opening, policystatus, revocation, statedir
-from keyhierarchy.audit import AuditLog
+from keyhierarchy.audit import AuditLog, Outcome
 from keyhierarchy.creation import create_store_keys
 from keyhierarchy.customerkeys import CUSTOMER_SLOTS, VaultRoots, all_roots
 from keyhierarchy.errors import (
@@ -251,6 +251,13 @@ class Hierarchy:
         return policystatus.gather(
             self._book.all(), self._book.plans, self._health, self._revoked, self._clock()
         )
+
+    def note_incident(self, event: str, outcome: Outcome, reason: str) -> None:
+        """Record what the mount found in the store; it is on disk when this returns.
+
+        On any thread. Raises AuditChainBroken or StorageUnavailable where it cannot be written.
+        """
+        self._audit.append(event, outcome, reason=reason)
 
     def expire(self) -> list[SiteLease]:
         """End the leases whose deadline has passed and return them. Asks no root; does not wait.

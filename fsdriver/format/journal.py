@@ -1,10 +1,11 @@
 """The redo journal's bytes: the head of a journal file, and a transaction (FORMAT.md section 11).
 
 A transaction is the new header of one file and the records that it needs, authenticated as one.
-The key of a journal file comes from its whole head, whose salt is random, so a sequence number is
-a nonce that is never used twice.
+The key of a journal file comes from its whole head, whose salt is random; each transaction has a
+random nonce.
 """
 
+import secrets
 import struct
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-from fsdriver.errors import JournalInvalid
+from fsdriver.errors import FormatUnsupported, JournalInvalid
 from fsdriver.format.geometry import HEADER_SIZE, OFFSET_MAX
 from fsdriver.format.header import READER_VERSION
 
@@ -27,10 +28,13 @@ _TAG_SIZE: Final = 16
 HEAD_SIZE: Final = _HEAD.size + _TAG_SIZE
 SALT_SIZE: Final = 32
 
+_HEAD_NONCE: Final = bytes(12)
+_NONCE_SIZE: Final = 12
 _FRAME = struct.Struct(">4sIQQ16sQQQ")
 _MAGIC_FRAME: Final = b"CKJT"
 _IMAGE = struct.Struct(">QI")
-_IMAGES_AT: Final = _FRAME.size + HEADER_SIZE
+_HEADER_AT: Final = _FRAME.size + _NONCE_SIZE
+_IMAGES_AT: Final = _HEADER_AT + HEADER_SIZE
 FRAME_LIMIT: Final = 1 << 31
 """Bytes of one transaction; far above what one request of the kernel needs."""
 
@@ -52,19 +56,25 @@ class JournalCipher:
 
     __slots__ = ("_gcm", "head")
 
-    def __init__(self, metadata_key: bytes, head: JournalHead) -> None:
+    def __init__(self, metadata_key: bytes, head: JournalHead, packed: bytes | None = None) -> None:
+        """`packed` is the head as it lies in the store, of whatever format version."""
         self.head = head
-        info = b"ckfs 1 journal" + head.pack()
+        info = b"ckfs 1 journal" + (packed or head.pack())
         self._gcm = AESGCM(HKDFExpand(hashes.SHA256(), 32, info).derive(metadata_key))
 
-    def tag(self, sequence: int, data: bytes | memoryview) -> bytes:
-        """16 bytes over `data`; 0 is the head's own number."""
-        return self._gcm.encrypt(sequence.to_bytes(12), b"", data)
+    def tag(self, nonce: bytes, data: bytes | memoryview) -> bytes:
+        """16 bytes over `data`; a nonce must never be used twice."""
+        return self._gcm.encrypt(nonce, b"", data)
 
-    def holds(self, sequence: int, data: bytes | memoryview, tag: bytes | memoryview) -> bool:
+    def holds(
+        self,
+        nonce: bytes | memoryview,
+        data: bytes | memoryview,
+        tag: bytes | memoryview,
+    ) -> bool:
         """Whether that is its tag."""
         try:
-            self._gcm.decrypt(sequence.to_bytes(12), bytes(tag), data)
+            self._gcm.decrypt(bytes(nonce), bytes(tag), data)
         except InvalidTag:
             return False
         return True
@@ -72,22 +82,24 @@ class JournalCipher:
     def sealed_head(self) -> bytes:
         """The first 80 bytes of the file."""
         packed = self.head.pack()
-        return packed + self.tag(0, packed)
+        return packed + self.tag(_HEAD_NONCE, packed)
 
 
 def open_head(raw: bytes, metadata_key: bytes) -> JournalCipher:
-    """Raises JournalInvalid for what is no head, or not one of this store."""
+    """Raises JournalInvalid for what is no head, or not one of this store; FormatUnsupported."""
     if len(raw) < HEAD_SIZE:
         raise JournalInvalid(f"the journal has {len(raw)} bytes: it was cut in the store")
     magic, _version, lowest, epoch, session, salt = _HEAD.unpack_from(raw)
     if magic != MAGIC:
         raise JournalInvalid("this is no journal of ckfs")
     if lowest > READER_VERSION:
-        raise JournalInvalid(f"the journal wants a reader of format {lowest}: use a newer ckfs")
-    head = JournalHead(epoch, session, salt)
-    cipher = JournalCipher(metadata_key, head)
+        raise FormatUnsupported(
+            f"the journal wants a reader of format {lowest}, this ckfs reads up to "
+            f"{READER_VERSION}: use a newer ckfs"
+        )
     packed = raw[: _HEAD.size]
-    if head.pack() != packed or not cipher.holds(0, packed, raw[_HEAD.size : HEAD_SIZE]):
+    cipher = JournalCipher(metadata_key, JournalHead(epoch, session, salt), packed)
+    if not cipher.holds(_HEAD_NONCE, packed, raw[_HEAD.size : HEAD_SIZE]):
         raise JournalInvalid("the journal's head was changed, or is another store's")
     return cipher
 
@@ -138,9 +150,21 @@ class Draft:
         at, length = self._views[end - 1]
         return self.frame[start : at + length]
 
-    def finish(self, cipher: JournalCipher, sequence: int, change: Transaction) -> None:
-        """Fill in the rest; `frame` is then what goes into the journal."""
+    def finish(
+        self,
+        cipher: JournalCipher,
+        sequence: int,
+        change: Transaction,
+        *,
+        nonce: bytes | None = None,
+    ) -> None:
+        """Fill in the rest; `frame` is then what goes into the journal.
+
+        Random, since a write that failed is made again under the same number. `nonce` is for
+        vectors only.
+        """
         frame = self.frame
+        nonce = nonce or secrets.token_bytes(_NONCE_SIZE)
         body = len(frame) - _TAG_SIZE
         _FRAME.pack_into(
             frame,
@@ -154,12 +178,13 @@ class Draft:
             change.cut,
             change.length,
         )
-        frame[_FRAME.size : _IMAGES_AT] = change.header
+        frame[_FRAME.size : _HEADER_AT] = nonce
+        frame[_HEADER_AT:_IMAGES_AT] = change.header
         at = _IMAGES_AT
         for offset, length in self._images:
             _IMAGE.pack_into(frame, at, offset, length)
             at += _IMAGE.size
-        frame[body:] = cipher.tag(sequence, frame[:body])
+        frame[body:] = cipher.tag(nonce, frame[:body])
 
     def placed(self, position: int) -> list[Image]:
         """The images, once the frame lies at `position` of the journal."""
@@ -202,7 +227,7 @@ def parse(
     if frame_length(bytes(frame[: _FRAME.size])) != len(frame):
         raise JournalInvalid("a transaction is not whole")
     body = len(frame) - _TAG_SIZE
-    if not cipher.holds(sequence, frame[:body], frame[body:]):
+    if not cipher.holds(frame[_FRAME.size : _HEADER_AT], frame[:body], frame[body:]):
         raise JournalInvalid("a transaction is torn, or was changed in the store")
     _magic, count, _length, number, file_id, inode, cut, length = _FRAME.unpack_from(frame)
     images = []
@@ -216,5 +241,5 @@ def parse(
         data += size
     if data != body or number != sequence or length > OFFSET_MAX:
         raise JournalInvalid("a transaction is not in the form that a writer gives it")
-    header = bytes(frame[_FRAME.size : _IMAGES_AT])
+    header = bytes(frame[_HEADER_AT:_IMAGES_AT])
     return Transaction(file_id, inode, cut, length, header), images
