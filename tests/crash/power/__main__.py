@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -14,6 +15,8 @@ from tests.crash.power.cycle import CYCLES, PROGRAMS, Outcome, Setting, Template
 
 
 def main() -> int:
+    # Ended by a time limit, too, it leaves nothing mounted.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     parser = argparse.ArgumentParser(prog="python -m tests.crash.power", description=__doc__)
     parser.add_argument("--cuts", type=int, default=500, help="about as many (default 500)")
     parser.add_argument("--seed", type=int, default=0, help="of the first chain of cuts")
