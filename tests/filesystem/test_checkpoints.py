@@ -59,7 +59,6 @@ def killed(driver, **options) -> None:
 # Files that are open without a name
 
 
-@pytest.mark.xfail(strict=True, reason="what has no name is not put in place, and then read there")
 @pytest.mark.parametrize("handles", [1, 2])
 def test_a_file_without_a_name_keeps_its_content_through_checkpoints(driver, handles):
     driver.write_file("file", b"a" * 3 * SIZE)
@@ -99,9 +98,6 @@ def extended_and_closed(driver) -> int:
     return opened(driver)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="only the journal is synced, whose header names records in place"
-)
 @pytest.mark.parametrize("write", [made_anew, extended, extended_and_closed])
 def test_records_in_place_are_synced_with_the_journal_that_names_them(driver, write):
     handle = write(driver)
@@ -125,9 +121,6 @@ def shortened_and_filled(driver) -> None:
     driver.write_file("other", b"c")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="what was put in place is cleared when a cut is put in place once more"
-)
 @pytest.mark.parametrize("failing", ["another file", "the journal"])
 def test_a_checkpoint_that_failed_is_made_up_for_and_loses_nothing(driver, failing):
     shortened_and_filled(driver)
@@ -162,9 +155,6 @@ def content(driver, path) -> bytes:
     return driver.read_file(f"{path}/inner" if driver.is_folder(number) else path)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="bound to both names before, it is not written again, and then refused"
-)
 @pytest.mark.parametrize("make", [make_file, make_folder])
 def test_what_got_its_former_name_back_before_a_stop_is_there(driver, make):
     make(driver, "a")
@@ -180,9 +170,6 @@ def test_what_got_its_former_name_back_before_a_stop_is_there(driver, make):
     assert content(driver, "a") == b"a" * 10
 
 
-@pytest.mark.xfail(
-    strict=True, reason="bound to both names before, neither is written again; both refused"
-)
 @pytest.mark.parametrize("make", [make_file, make_folder])
 def test_what_changed_places_twice_before_a_stop_is_there(driver, make):
     for path in ("a", "b"):
@@ -198,7 +185,6 @@ def test_what_changed_places_twice_before_a_stop_is_there(driver, make):
 # What a stop leaves in the journal
 
 
-@pytest.mark.xfail(strict=True, reason="recovery looks for records in place only")
 def test_a_read_only_mount_shows_what_is_longer_in_the_journal_than_in_place(driver):
     driver.write_file("file", b"a" * 2 * SIZE)
     driver.reopen()
@@ -208,9 +194,6 @@ def test_a_read_only_mount_shows_what_is_longer_in_the_journal_than_in_place(dri
     assert driver.read_file("file") == b"b" * 10 * SIZE
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a map that is not to be read names no chunk, so all of them are dropped"
-)
 def test_after_a_stop_a_damaged_page_of_a_map_is_no_empty_file(driver):
     driver.write_file("file", b"x")
     chunks = 440
