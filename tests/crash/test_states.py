@@ -251,11 +251,6 @@ def test_a_driver_without_its_journal_or_its_order_is_seen(workload, blinded):
 # Nothing is lost
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="rename of a folder over an empty one; an empty file made longer; an unmount in the "
-    "midst of a checkpoint: being mended",
-)
 def test_a_sample_of_all_states_keeps_every_promise():
     totals = run(0, 6, 2, every=40, again=4)
     assert totals.states > 1000
