@@ -106,7 +106,7 @@ class ContentDatabase:
         texts = self._entries.get(folder_id)
         if texts is None:
             texts = self._entries[folder_id] = {}
-        elif before := texts.get(text):
+        elif (before := texts.get(text)) and before != object_id:
             self._renamed.add(before)
         texts[text] = object_id
         known = self._folders.get(folder_id)
