@@ -120,6 +120,12 @@ class Checkpoints:
         for wait in self.steps():
             wait()
 
+    def finish(self) -> None:
+        """Until nothing is pending: one that was under way left newer changes. Raises as `run`."""
+        self.run()
+        while self._journal.pending_bytes or self._journal.closing is not None:
+            self.run()
+
     def make_room(self) -> bool:
         """The store is full: what the journal holds goes to its places, if nobody is at it."""
         if self._running:

@@ -388,7 +388,7 @@ class Filesystem:
                     self._reports.report(inode, error)
         try:
             if self.checkpoints is not None:
-                self.checkpoints.run()
+                self.checkpoints.finish()
         finally:
             self._tree.close()
             self._handles.clear()

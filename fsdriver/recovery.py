@@ -49,12 +49,12 @@ def recover(file: SealedFile) -> Outcome:
                 present.add(index, index + 1)
                 digest ^= file.chunk_set.digest(index, nonce)
     if _was_committed(file):
-        # What a stop cannot have done is damage, and stays so: a read of that chunk will say it.
-        for first, end in named.runs():
-            for index in range(first, min(end, chunks)):
-                if index not in present:
-                    present.add(index, index + 1)
-                    digest ^= file.chunk_set.digest(index, file.nonce_of(index))
+        # What a stop cannot have done is damage, and stays so: a read will say it.
+        digest = file.state.chunk_set
+        for index in _outside(present, named, chunks):
+            digest ^= file.chunk_set.digest(index, file.nonce_of(index))
+        for run in named.runs():
+            present.add(*run)
     lost = sum(
         index not in present
         for first, end in named.runs()
@@ -85,6 +85,14 @@ def recover(file: SealedFile) -> Outcome:
         file.extents = None if present.is_dense(kept) else present
     file.provisional = False
     return Outcome(size, lost, changed=True)
+
+
+def _outside(present: ExtentMap, named: ExtentMap, chunks: int) -> Iterator[int]:
+    """The chunks that are there and that the header does not name."""
+    for first, end, is_named in named.segments(0, chunks):
+        for index in range(first, end) if not is_named else ():
+            if index in present:
+                yield index
 
 
 def _was_committed(file: SealedFile) -> bool:

@@ -105,7 +105,7 @@ class Driver:
         self._closed = True
         try:
             self.fs.close()
-            if self.fs.checkpoints is not None:
+            if self.fs.checkpoints is not None and not self.session.broken:
                 self.book.end(self.session)
         except OSError:
             pass
