@@ -1,5 +1,5 @@
 """The content database: what this host knows that a store holds, so that nothing can be taken out
-of it, put back or slipped in unseen (FORMAT.md).
+of it, put back or slipped in unseen (FORMAT.md 12.1).
 
 For each folder its entries, for each file and folder the newest generation. The store's owner can
 delete, or put back what is older and authentic; only something outside the store remembers.

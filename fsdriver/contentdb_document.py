@@ -2,7 +2,7 @@
 
 Canonical: one content has one form, and a reader takes no other. Authenticated as a whole under a
 key of the store's root site, so that a document of this store cannot be made or changed without its
-keys (FORMAT.md). Bytes in, rows out; knows neither SQLite nor the file's place.
+keys (FORMAT.md 12.2). Bytes in, rows out; knows neither SQLite nor the file's place.
 """
 
 import struct

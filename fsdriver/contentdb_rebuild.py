@@ -69,6 +69,8 @@ class _Rebuild:
         self.counts = Counts()
         self._progress = progress
         self._looked_at = 0
+        self._unended = store.unended()
+        """Sessions whose last headers may name what did not reach the disk."""
 
     def _step(self) -> None:
         if self._looked_at % _KEYS_EVERY == 0:
@@ -124,7 +126,9 @@ class _Rebuild:
             yield "objects", (object_id, min(generation, GENERATION_MAX))
 
     def _file(self, folder_at: int, folder: Folder, entry: WalkedEntry) -> tuple[bytes, int]:
-        """File id and generation of a header that is authentic and in its place."""
+        """File id and generation of a header that is authentic and in its place; one less than that
+        for one that a stop may have left out of step with its file.
+        """
         backing = self.store.backing
         descriptor = backing.open_file(folder_at, entry.text, writable=False)
         try:
@@ -137,7 +141,9 @@ class _Rebuild:
             raise NameBindingMismatch("the file belongs to another site than its folder")
         if entry.binding not in state.bindings and not state.unbound:
             raise NameBindingMismatch("the file was sealed under another name")
-        return reader.clear.file_id, state.generation
+        # The mount that comes verifies what is newer than the host knows, and recovers it.
+        doubtful = state.session in self._unended
+        return reader.clear.file_id, state.generation - doubtful
 
     def _symlink(self, folder_at: int, folder: Folder, entry: WalkedEntry) -> bytes:
         """The synthetic IV of a target that is authentic and in its place."""

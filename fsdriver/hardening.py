@@ -1,6 +1,6 @@
 """What the driver asks of the system before it has a key; what was granted, for log and status.
 
-Python cannot wipe what it has copied; FORMAT.md's threat model says so.
+Python cannot wipe what it has copied; the threat model says so (FORMAT.md section 14).
 """
 
 import os

@@ -34,7 +34,7 @@ Key = tuple[int, int]
 class Part:
     """What one epoch holds of one file."""
 
-    __slots__ = ("cut", "epoch", "header", "images", "length")
+    __slots__ = ("applied", "cut", "epoch", "header", "images", "length")
 
     def __init__(self, epoch: "Epoch") -> None:
         self.epoch = epoch
@@ -43,6 +43,8 @@ class Part:
         """The shortest that the backing file has been meanwhile."""
         self.length = 0
         self.header = b""
+        self.applied = False
+        """Whether all of it is in place: never twice, since newer writes may lie there then."""
 
 
 class JournaledFile:
@@ -257,8 +259,10 @@ class Journal(Pending):
         A step at a time, after each of which files may be read and written.
         """
         part = next(one for one in file.parts if one.epoch is epoch)
-        yield from put_in_place(self._backing, file.descriptor, file, part)
-        part.images.clear()
+        if not part.applied:
+            yield from put_in_place(self._backing, file.descriptor, file, part)
+            part.images.clear()
+            part.applied = True
 
     def begin_anew(self, epoch: Epoch) -> Epoch:
         """On any thread, once all that it held is in place and synced: durably another epoch."""

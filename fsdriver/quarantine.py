@@ -2,7 +2,7 @@
 
 Entries that cannot be used go to `.ckfs/quarantine/<time>/`, whole and unchanged, with a manifest
 that says where each lay; only a driver's temporary that is provably empty is removed. How things
-are put back is in FORMAT.md.
+are put back is in FORMAT.md section 1.
 """
 
 import errno

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from fsdriver import extentpages
-from fsdriver.errors import ChunkInvalid, HeaderInvalid, SizeMismatch
+from fsdriver.errors import ChunkInvalid, SizeMismatch
 from fsdriver.format.extents import ExtentMap
 from fsdriver.format.geometry import HEADER_SIZE, RECORD_OVERHEAD
 from fsdriver.format.journal import Draft, size_of
@@ -32,7 +32,7 @@ class Outcome(NamedTuple):
 def recover(file: SealedFile) -> Outcome:
     """Take what lies there as the content, sealed if the file is writable.
 
-    Reads the whole file. Raises OSError, and then the file is to be recovered again.
+    Reads the whole file. Raises OSError or a Damaged error; the file is then as it was.
     """
     geometry = file.geometry
     file.prepare_content()
@@ -95,11 +95,11 @@ def _was_committed(file: SealedFile) -> bool:
 
 
 def _named(file: SealedFile) -> ExtentMap:
-    """The chunks that the header says are there."""
-    try:
-        extentpages.load(file)
-    except (HeaderInvalid, ChunkInvalid):
-        return ExtentMap()
+    """The chunks that the header says are there. Raises HeaderInvalid or ChunkInvalid.
+
+    A map that does not open is damage: it went through the journal with the header that names it.
+    """
+    extentpages.load(file)
     if file.extents is not None:
         return file.extents
     return ExtentMap.full(file.geometry.chunk_count(file.state.size))

@@ -1,6 +1,6 @@
 """What gives an existing file, symlink or folder another name: rename and link.
 
-Each is sealed to the names it lies under (FORMAT.md section 3). So a rename makes it valid under
+Each is sealed to the names it lies under (FORMAT.md 3.3). So a rename makes it valid under
 both names first, durably, and then renames in one step; a stop anywhere leaves it readable. What
 waits for the disk is given out to be waited for on another thread.
 Sites are borders: nothing is renamed or linked across one (EXDEV).
@@ -93,9 +93,10 @@ class Renaming:
         both = (place.name.binding, new_name.binding)
         if inode.kind == stat.S_IFDIR:
             folder = self._tree.folder(inode)
-            if not set(both) <= set(folder.record.bindings):
+            if inode.prepared != (new_name.binding, folder.record.generation):
                 folder.rebind(self._backing, both)
                 self._tree.expectations.meet_record(folder.record)
+                inode.prepared = (new_name.binding, folder.record.generation)
         elif inode.kind == stat.S_IFLNK and self._tree.target(place)[1]:
             self._retarget(inode, place, both)
         return None
@@ -117,12 +118,15 @@ class Renaming:
         with self._tree.sealed(inode, writable=True) as file:
             state = file.state
             single = self._backing.stat_open(file.descriptor).st_nlink == 1
-            wanted = {place.name.binding, new_name.binding}
-            if not state.unbound and not wanted <= set(state.bindings):
+            if inode.prepared != (new_name.binding, state.generation) or state.dirty:
+                # Written even if it names both already: so that after a stop it is known to have
+                # been on its way.
                 kept = (place.name.binding,) if single else state.bindings
-                file.rebind((*kept, new_name.binding))
-            elif state.dirty:
-                file.seal()
+                if state.unbound:
+                    file.rebind_to_none()
+                else:
+                    file.rebind((*kept, new_name.binding))
+                inode.prepared = (new_name.binding, file.state.generation)
             fresh = inode.made_in == self._tree.session.checkpoints_begun and not all_kept
             if (fresh and not replaces) or inode.synced >= file.state.generation:
                 return None
@@ -159,6 +163,9 @@ class Renaming:
                 return
             for wait in self._loosen_both(move, flags):
                 wait()
+            for one in (move.moved, move.victim):
+                if one is not None:
+                    one.prepared = None
             expectations = self._tree.expectations
             source, target = move.source, move.target
             moved_id = expectations.object_of(source.folder, source.name.text)

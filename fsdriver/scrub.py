@@ -170,7 +170,7 @@ class Scrub:
             self._looks = self._new_looks()
             report.mounted = self._looks.mounted
             self._note_state()
-            report.findings += scrubkeys.check(self._store)
+            report.findings += scrubkeys.check(self._store, self._known)
             root = WalkedEntry("", stat.S_IFDIR, "", "/", binding=ROOT_BINDING)
             self._examine(lambda: self._looks.folder(root, None))
             for walked in walk(self._store):

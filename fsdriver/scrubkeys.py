@@ -7,10 +7,12 @@ become findings. That a root key does not answer is no finding of the store's.
 import os
 from typing import Final
 
+from fsdriver import pendingreplay
 from fsdriver.errors import StoreDamaged
 from fsdriver.filecheck import kind_of_key
 from fsdriver.findings import Finding, Verdict
 from fsdriver.folder import CONTROL_FOLDER
+from fsdriver.knownentries import KnownEntries
 from fsdriver.offline import OfflineStore
 from fsdriver.store import DOCUMENT, control_folder
 from keyhierarchy import errors as keys
@@ -37,9 +39,22 @@ def finding_of(error: Exception) -> Finding | None:
     return None
 
 
-def check(store: OfflineStore) -> list[Finding]:
-    """Every site's keys, the audit log, and what else lies in the control folder."""
+def check(store: OfflineStore, known: KnownEntries | None) -> list[Finding]:
+    """Every site's keys, the journal's age, the audit log, and what lies in the control folder."""
     findings = []
+    if pendingreplay.is_rolled_back(store, known):
+        findings.append(
+            Finding(
+                verdict="forged",
+                kind="store-rolled-back",
+                place=f"{CONTROL_FOLDER}/journal",
+                path="",
+                message="the journal is older than the newest checkpoint that this host knows: the "
+                "whole store was put back to an older state, or its journal was removed",
+                remedy="use the newest copy of the store, or accept this one with "
+                "`ckfs contentdb rebuild`",
+            )
+        )
     for record in store.hierarchy.sites():
         try:
             store.sites.open(bytes.fromhex(record.site_id))

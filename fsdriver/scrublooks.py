@@ -93,7 +93,7 @@ class Looks:
         return reclassified(finding, "pending", _MOUNT_ONCE)
 
     def _is_unfinished(self, finding: Finding, report: FileReport) -> bool:
-        """As the driver itself decides what a stop may have left (FORMAT.md 3.4)."""
+        """As the driver itself decides what a stop may have left (FORMAT.md 12.3)."""
         file_id = bytes.fromhex(report.file_id)
         if file_id in self._waiting:
             return True

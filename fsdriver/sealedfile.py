@@ -265,11 +265,20 @@ class SealedFile:
     def rebind(self, bindings: Iterable[bytes]) -> None:
         """Seal the file to these names; to none in particular when there are too many."""
         unique = tuple(dict.fromkeys(bindings))
-        unbound = len(unique) > header.BINDINGS
+        if len(unique) > header.BINDINGS:
+            self.rebind_to_none()
+        else:
+            self._seal_as(unique, unbound=False)
+
+    def rebind_to_none(self) -> None:
+        """Seal the file as valid under every name of its site."""
+        self._seal_as((), unbound=True)
+
+    def _seal_as(self, bindings: tuple[bytes, ...], *, unbound: bool) -> None:
         if self.state.dirty:
             # Its size is new and its extents are those of before: only a seal has both right.
             self.seal()
-        self.state.bindings = () if unbound else unique
+        self.state.bindings = bindings
         self.state.unbound = unbound
         self.write_header()
 

@@ -1,4 +1,4 @@
-"""Which driver sealed a file last, and which drivers ended without saying so (FORMAT.md 3.4).
+"""Which driver sealed a file last, and which drivers ended without saying so (FORMAT.md 3.5, 12.3).
 
 Every seal carries the id of the driver's session. A header that does not fit its backing file is
 what a stopped driver leaves behind, and also what somebody gets who puts an old header back. The

@@ -19,6 +19,34 @@ from tests.mounted.driving import Driven
 
 pytestmark = pytest.mark.crash
 
+# Found here and not mended yet; whoever mends one takes it out, and the test asks for that.
+KNOWN = {
+    # Told to have failed after it was done: content or name are the new ones.
+    "stat in symlink link",
+    "stat in truncate old-too 0",
+    "touch in ftruncate old 20000",
+    "touch in truncate old-too 0",
+    "touch in write large 5000",
+    "touch in write old 30000",
+    "touch in write old 40000",
+    "touch in write whole 50",
+    "unlink in rename llllllllllll mmmmmmmmmmmm",
+    # A symlink that could not be renamed is not found any more until the next start.
+    *(
+        f"{call} in rename link moved/link"
+        for call in ("change_times", "make_symlink", "read_symlink", "rename", "stat")
+    ),
+    # A sync failed, and was told; then the session ends as if all were on the disk.
+    "sync in fsync folder/insid",
+    "sync in fsync large",
+    "sync_data in fdatasync whole",
+    "sync_data in link folder/linke linked-too",
+    "sync_data in rename llllllllllll mmmmmmmmmmmm",
+    "sync_data in rename temporary old-too",
+    # The journal was full, room was made, the write went on in place: killed, it is lost.
+    "write in write old 40000",
+}
+
 SAMPLE = 16
 KILLS = (("pwritev2", 12), ("renameat", 2), ("fdatasync", 2))
 
@@ -40,7 +68,10 @@ def test_a_fault_at_every_call(loop, capsys):
     for call in ("write", "rename", "unlink", "create_file", "open_file", "read_into"):
         assert kinds[call], f"the script makes no {call}"
     assert kinds["sync"] + kinds["sync_data"] + kinds["sync_filesystem"] > 10
-    assert not loop.wrong, f"{len(loop.wrong)} of {loop.runs}:\n" + "\n".join(loop.wrong[:40])
+    told = [f"{fault}: {what}" for fault, what in loop.wrong if fault.place not in KNOWN]
+    assert not told, f"{len(told)} of {loop.runs}:\n" + "\n".join(told)
+    mended = KNOWN - {fault.place for fault, _what in loop.wrong}
+    assert not mended, f"take these out of KNOWN: {sorted(mended)}"
 
 
 @pytest.mark.mounted

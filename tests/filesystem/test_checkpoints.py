@@ -127,9 +127,6 @@ def shortened_and_filled(driver) -> None:
     driver.write_file("other", b"c")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="what was put in place is cleared when a cut is put in place once more"
-)
 @pytest.mark.parametrize("failing", ["another file", "the journal"])
 def test_a_checkpoint_that_failed_is_made_up_for_and_loses_nothing(driver, failing):
     shortened_and_filled(driver)
@@ -208,9 +205,6 @@ def content(driver, path) -> bytes:
     return driver.read_file(f"{path}/inner" if driver.is_folder(number) else path)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="bound to both names before, it is not written again, and then refused"
-)
 @pytest.mark.parametrize("make", [make_file, make_folder])
 def test_what_got_its_former_name_back_before_a_stop_is_there(driver, make):
     make(driver, "a")
@@ -226,9 +220,6 @@ def test_what_got_its_former_name_back_before_a_stop_is_there(driver, make):
     assert content(driver, "a") == b"a" * 10
 
 
-@pytest.mark.xfail(
-    strict=True, reason="bound to both names before, neither is written again; both refused"
-)
 @pytest.mark.parametrize("make", [make_file, make_folder])
 def test_what_changed_places_twice_before_a_stop_is_there(driver, make):
     for path in ("a", "b"):
@@ -253,9 +244,6 @@ def test_a_read_only_mount_shows_what_is_longer_in_the_journal_than_in_place(dri
     assert driver.read_file("file") == b"b" * 10 * SIZE
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a map that is not to be read names no chunk, so all of them are dropped"
-)
 def test_after_a_stop_a_damaged_page_of_a_map_is_no_empty_file(driver):
     driver.write_file("file", b"x")
     chunks = 440

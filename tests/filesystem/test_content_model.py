@@ -25,11 +25,6 @@ from fsdriver.backing import Backing
 from fsdriver.changes import Changes
 from fsdriver.inodes import ROOT
 
-RENAMED = False
-"""Whether files change names; until a name that was given back before a stop is not refused."""
-FAILING = False
-"""Whether checkpoints fail and go on; until a cut that is put in place twice loses nothing."""
-
 SIZE = 4096
 NAMES = st.sampled_from(["f", "g"])
 OFFSETS = st.one_of(
@@ -161,7 +156,6 @@ class ContentMachine(RuleBasedStateMachine):
         fs.release(handle)
         self.files[name] = bytearray()
 
-    @precondition(lambda _self: RENAMED)
     @rule(name=NAMES)
     def exchange(self, name):
         """The other file gets this one's name, and this one none."""
@@ -203,7 +197,6 @@ class ContentMachine(RuleBasedStateMachine):
                 return
             wait()
 
-    @precondition(lambda _self: FAILING)
     @rule(calls=CALLS, code=st.sampled_from([errno.EIO, errno.ENOSPC]))
     def fail(self, calls, code):
         """A call fails in the middle of a checkpoint, which the next one makes up for."""

@@ -1,4 +1,4 @@
-"""What a driver finds that another one left behind, mount after mount (FORMAT.md 3.4)."""
+"""What a driver finds that another one left behind, mount after mount (FORMAT.md 12.3 to 12.5)."""
 
 import errno
 import os

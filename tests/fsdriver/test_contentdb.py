@@ -514,6 +514,25 @@ def test_policies_and_checkpoint_go_with_a_commit(folder):
         assert database.checkpoint == 17
 
 
+def test_folders_in_memory_are_bounded(database, monkeypatch):
+    monkeypatch.setattr(contentdb, "ENTRIES_HELD", 100)
+    for folder in range(50):
+        for number in range(30):
+            database.note_entry(an_id(folder), f"{number}", an_id(1000 + number))
+    database.begin_commit()()
+    for folder in range(50):
+        assert len(database.expected(an_id(folder))) == 30
+        assert sum(map(len, database._folders.values())) <= 120
+        assert database._held == sum(map(len, database._folders.values()))
+    # One that grows while it is in memory counts, too.
+    for number in range(200):
+        database.note_entry(an_id(49), f"more {number}", an_id(1))
+        database.forget_entry(an_id(49), f"{number}")
+    database.expected(an_id(0))
+    assert database._held == sum(map(len, database._folders.values()))
+    assert len(database._folders) == 4
+
+
 def test_noting_goes_on_while_a_commit_runs(folder):
     """Each round's commit runs on another thread while the next round is noted."""
     rounds, many = 6, 2000

@@ -208,7 +208,7 @@ def test_rows_that_were_not_counted_are_not_packed(counts):
 
 
 def test_the_bytes_of_a_document():
-    """Written down once, so that they do not change unseen (FORMAT.md)."""
+    """Written down once, so that they do not change unseen (FORMAT.md 12.2)."""
     rows = [
         ("policies", (b"P" * 16, 2, b"F" * 32, 3)),
         ("folders", (b"D" * 16, 1)),

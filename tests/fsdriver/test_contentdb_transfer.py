@@ -10,6 +10,7 @@ import pytest
 from driver import Driver
 
 from fsdriver import contentdb_document, contentdb_rebuild, contentdb_transfer
+from fsdriver.backing import Backing
 from fsdriver.contentdb import FILE_NAME, ContentDatabase
 from fsdriver.contentdb_document import ExportInvalid
 from fsdriver.contentdb_transfer import ExportOlder, NoDatabase
@@ -43,9 +44,11 @@ def template(tmp_path_factory):
 
 @pytest.fixture
 def host(template, tmp_path):
-    """A copy of the store and of the host's state."""
+    """A copy of the store and of the host's state, but for the database that the driver kept."""
     tmp_path.chmod(0o700)
     subprocess.run(["cp", "-a", f"{template}/.", str(tmp_path)], check=True)  # hard links, too
+    for database in tmp_path.glob(f"state/stores/*/{FILE_NAME}*"):
+        database.unlink()
     return tmp_path
 
 
@@ -122,15 +125,19 @@ def test_a_rebuild_knows_every_entry(store, host):
         assert policy.policy_id.hex() == store.hierarchy.sites()[0].policy_id
 
 
+def driver_on(host) -> Driver:
+    """Of a store that is there."""
+    driver = Driver.__new__(Driver)
+    driver.store, driver.state_dir = str(host / "store"), str(host / "state")
+    driver.backing = Backing()
+    driver.open()
+    return driver
+
+
 def test_the_generations_are_those_of_the_headers(store, host):
     rebuild(store)
     before = content(store)
-    driver = Driver.__new__(Driver)
-    driver.store, driver.state_dir = str(host / "store"), str(host / "state")
-    from fsdriver.backing import Backing  # noqa: PLC0415
-
-    driver.backing = Backing()
-    driver.open()
+    driver = driver_on(host)
     driver.write_file("above/b", b"another content")
     changed = os.path.basename(driver.backing_path("above/b"))
     driver.close()
@@ -143,6 +150,24 @@ def test_the_generations_are_those_of_the_headers(store, host):
                 assert generation > before[folder][text][1]
             else:
                 assert generation == before[folder][text][1]
+
+
+def test_what_a_killed_driver_left_is_still_recovered_after_a_rebuild(host):
+    """Its headers may name what did not reach the disk, so they are not known for sure."""
+    driver = driver_on(host)
+    parent, name = driver.split("unsealed")
+    _attributes, handle = driver.fs.create(parent, name, 0o644, os.O_WRONLY, CALLER)
+    driver.fs.write(handle, 0, b"x" * 10_000)
+    text = os.path.basename(driver.backing_path("unsealed"))
+    with driver.tree.sealed(driver.tree.inodes.get(driver.number("unsealed")), writable=False) as f:
+        generation = f.state.generation
+    driver.drop()
+    with OfflineStore.open(str(host / "store"), str(host / "state")) as store:
+        rebuild(store)
+        assert known_as(store, text)[1] == generation - 1
+    driver = driver_on(host)
+    assert driver.read_file("unsealed") in (b"", b"x" * 10_000)
+    driver.close()
 
 
 def entries_in(folder, kind) -> list[str]:
@@ -295,7 +320,6 @@ def test_an_export_is_never_written_over_another_file(store, exported):
 
 
 def test_without_a_database_there_is_nothing_to_export(store, tmp_path):
-    os.unlink(os.path.join(store.host_folder, FILE_NAME))
     with pytest.raises(NoDatabase, match="mount the store once"):
         contentdb_transfer.export(store, str(tmp_path / "export"))
     assert not (tmp_path / "export").exists()

@@ -173,18 +173,7 @@ def test_its_host_replays_it_once(killed):
     )
 
 
-@pytest.mark.parametrize(
-    "read_only",
-    [
-        False,
-        pytest.param(
-            True,
-            marks=pytest.mark.xfail(
-                strict=True, reason="recovery looks for chunks in place, not in the journal"
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("read_only", [False, True])
 def test_a_store_like_it_can_still_be_made(tmp_path, read_only):
     driver = Driver(str(tmp_path))
     generate_v1_journal.fill(driver)

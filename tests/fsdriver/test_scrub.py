@@ -3,6 +3,7 @@
 import os
 import pathlib
 import shutil
+import subprocess
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
@@ -475,6 +476,17 @@ def test_a_keystore_that_was_put_back_is_forged(store):
     with pytest.raises(Exception, match=r"\S") as caught:
         store.opened()
     assert scrubkeys.finding_of(caught.value).verdict == "forged"
+
+
+def test_a_whole_store_that_was_put_back(store, tmp_path):
+    store.written("/neighbour", b"before")  # from here on there is a checkpoint to compare with
+    subprocess.run(["cp", "-a", store.path, tmp_path / "old"], check=True)
+    store.written("/file", b"new" * 1000)
+    assert told(store.scrub()) == []
+    shutil.rmtree(store.path)
+    (tmp_path / "old").rename(store.path)
+    kinds = {one[:2] for one in told(store.scrub())}
+    assert {("forged", "store-rolled-back"), ("forged", "rolled-back")} <= kinds
 
 
 def test_an_audit_log_that_was_cut(store):

@@ -1,4 +1,4 @@
-"""Whose unsealed headers are recovered, and whose are refused (FORMAT.md 3.4 and 3.5)."""
+"""Whose unsealed headers are recovered, and whose are refused (FORMAT.md 3.5 and 12.3)."""
 
 import os
 from types import SimpleNamespace

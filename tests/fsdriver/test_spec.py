@@ -64,12 +64,12 @@ def test_the_tables_have_no_gaps_and_the_sizes_of_the_code():
             at += length
         assert at == size
     frame = layout(section("11.3"))
-    assert [offset for offset, _length in frame[:9]] == [0, 4, 8, 16, 24, 40, 48, 56, 64]
+    assert [offset for offset, _length in frame[:10]] == [0, 4, 8, 16, 24, 40, 48, 56, 64, 76]
     assert frame[7][0] + frame[7][1] == journal_format.FRAME_HEAD
-    assert frame[8] == (64, HEADER_SIZE)
-    assert frame[9:] == [(0, 8), (8, 4)]
+    assert frame[8:10] == [(64, 12), (76, HEADER_SIZE)]
+    assert frame[10:] == [(0, 8), (8, 4)]
     assert journal_format.size_of([(0, 0)]) - journal_format.size_of([]) == 12
-    assert journal_format.size_of([]) == 64 + 512 + 16
+    assert journal_format.size_of([]) == 64 + 12 + 512 + 16
     symlink = layout(section("9."))
     assert symlink[0] == (0, 1)
     assert symlink[1:] == [(0, 1), (1, names.SYMLINK_BINDINGS * names.BINDING_SIZE)]
@@ -142,10 +142,10 @@ def test_every_field_of_a_journal_is_where_the_table_has_it():
     assert empty[:8].hex(" ") == "43 4b 46 4a 01 01 00 00"
     assert "`43 4b 46 4a`" in section("11.2")
 
-    def frame(sequence: int = 0, **changed: int | bytes) -> bytes:
+    def frame(sequence: int = 0, nonce: bytes | None = bytes(12), **changed: int | bytes) -> bytes:
         nothing = Transaction(bytes(16), 0, 0, 0, bytes(512))
         buffer = memoryview(bytearray(journal_format.size_of([])))
-        Draft(buffer, []).finish(cipher, sequence, nothing._replace(**changed))
+        Draft(buffer, []).finish(cipher, sequence, nothing._replace(**changed), nonce=nonce)
         return bytes(buffer[:-16])
 
     fields = {
@@ -156,6 +156,7 @@ def test_every_field_of_a_journal_is_where_the_table_has_it():
     full, empty = (1 << 64) - 1, frame()
     for name, raw in {
         "number": frame(sequence=full),
+        "nonce": frame(nonce=b"\xff" * 12),
         "file id": frame(file_id=b"\xff" * 16),
         "inode": frame(inode=full),
         "cut": frame(cut=journal_format.NO_CUT),
@@ -167,6 +168,9 @@ def test_every_field_of_a_journal_is_where_the_table_has_it():
     assert empty[:4].hex(" ") == "43 4b 4a 54"
     assert "`43 4b 4a 54`" in section("11.3")
     assert frame(cut=journal_format.NO_CUT)[48:56] == bytes.fromhex("ff" * 8)
+    drawn = {frame(nonce=None)[64:76] for _ in range(8)}
+    assert len(drawn) == 8
+    assert bytes(12) not in drawn
 
 
 def test_the_journals_figures():

@@ -64,7 +64,7 @@ def build() -> dict[str, list[Case]]:
         "symlinks": _symlinks(),
         "invalid_symlinks": _invalid_symlinks(),
         "xattrs": [_xattr(b"user.tag", b"blue"), _xattr(b"user.\xc3\xbc", b"")],
-        "journal_heads": [_journal_head(head) for head in _JOURNALS.values()],
+        "journal_heads": _journal_heads(),
         "invalid_journal_heads": _invalid_journal_heads(),
         "journal_transactions": _journal_transactions(),
         "invalid_journal_transactions": _invalid_journal_transactions(),
@@ -433,10 +433,25 @@ _JOURNALS = {
 }
 
 
-def _journal_head(head: JournalHead) -> Case:
-    raw = JournalCipher(METADATA_KEY, head).sealed_head()
-    values = {"metadata_key": METADATA_KEY, "session": head.session, "salt": head.salt}
-    return {"epoch": head.epoch} | hexed(values | {"head": raw})
+def _journal_heads() -> list[Case]:
+    first, last = _JOURNALS["first"], _JOURNALS["last"]
+    packed = first.pack()
+    shapes = {
+        "the first epoch": (first, packed),
+        "the last epoch": (last, last.pack()),
+        "a newer writer's": (first, _changed(packed, 4, b"\2")),
+        "a newer writer's, with the filler in use": (first, _changed(packed, 4, b"\2\1\3\4")),
+    }
+    return [
+        {"comment": comment, "epoch": head.epoch}
+        | hexed({"metadata_key": METADATA_KEY, "session": head.session, "salt": head.salt})
+        | hexed({"head": _tagged(head, raw)})
+        for comment, (head, raw) in shapes.items()
+    ]
+
+
+def _tagged(head: JournalHead, packed: bytes) -> bytes:
+    return packed + JournalCipher(METADATA_KEY, head, packed).tag(bytes(12), packed)
 
 
 def _changed(data: bytes, offset: int, value: bytes) -> bytes:
@@ -452,19 +467,24 @@ def _invalid_journal_heads() -> list[Case]:
         "zeros": bytes(80),
         "one byte short": good[:79],
         "another magic": _changed(good, 0, b"CKFS"),
-        "for a newer reader": _changed(good, 5, b"\2"),
-        "filler": _changed(good, 7, b"\1"),
+        "changed to another version": _changed(good, 4, b"\2"),
+        "changed filler": _changed(good, 7, b"\1"),
         "another epoch": _changed(good, 8, (2).to_bytes(8)),
         "another session": _changed(good, 16, bytes(16)),
         "another salt": _changed(good, 32, bytes(32)),
         "a changed last byte": good[:-1] + bytes([good[-1] ^ 1]),
         "another store's": other.sealed_head(),
-        "another transaction's tag": good[:64] + cipher.tag(1, good[:64]),
+        "a tag of another nonce": good[:64] + cipher.tag(fixed("nonce", 12), good[:64]),
+    }
+    newer = _changed(_JOURNALS["first"].pack(), 5, b"\2")
+    too_new = {
+        "for a newer reader": _tagged(_JOURNALS["first"], newer),
+        "changed to be for a newer reader": _changed(good, 5, b"\2"),
     }
     return [
-        {"comment": comment, "error": "JournalInvalid"}
-        | hexed({"metadata_key": METADATA_KEY, "head": raw})
-        for comment, raw in cases.items()
+        {"comment": comment, "error": error} | hexed({"metadata_key": METADATA_KEY, "head": raw})
+        for error, raws in (("JournalInvalid", cases), ("FormatUnsupported", too_new))
+        for comment, raw in raws.items()
     ]
 
 
@@ -480,7 +500,7 @@ def _transaction(
     draft = Draft(memoryview(frame), lengths)
     for number, (_offset, image) in enumerate(images):
         draft.image(number)[:] = image
-    draft.finish(cipher, sequence, change)
+    draft.finish(cipher, sequence, change, nonce=fixed(f"transaction {sequence}", 12))
     return bytes(frame)
 
 
@@ -530,9 +550,9 @@ def _invalid_journal_transactions() -> list[Case]:
     image = (512, fixed("image", 64))
     good = _transaction(cipher, 7, change, [image])
 
-    def retagged(offset: int, value: bytes, sequence: int = 7) -> bytes:
+    def retagged(offset: int, value: bytes) -> bytes:
         body = _changed(good[:-16], offset, value)
-        return body + cipher.tag(sequence, body)
+        return body + cipher.tag(body[64:76], body)
 
     cases = {
         "nothing": b"",
@@ -546,18 +566,19 @@ def _invalid_journal_transactions() -> list[Case]:
         "the one after": _transaction(cipher, 8, change, [image]),
         "another file id": _changed(good, 24, bytes(16)),
         "another inode": _changed(good, 40, bytes(8)),
-        "another header": _changed(good, 64, bytes(512)),
-        "an image elsewhere": _changed(good, 576, (1024).to_bytes(8)),
-        "a changed image": _changed(good, 588, b"\0"),
+        "another nonce": _changed(good, 64, fixed("nonce", 12)),
+        "another header": _changed(good, 76, bytes(512)),
+        "an image elsewhere": _changed(good, 588, (1024).to_bytes(8)),
+        "a changed image": _changed(good, 600, b"\0"),
         "a changed last byte": good[:-1] + bytes([good[-1] ^ 1]),
         "tagged: another number": retagged(16, (8).to_bytes(8)),
         "tagged: another magic": retagged(0, b"CKFJ"),
         "tagged: too many images": retagged(4, b"\xff\xff\xff\xff"),
         "tagged: two images in the room of one": retagged(4, (2).to_bytes(4)),
         "tagged: no image in the room of one": retagged(4, bytes(4)),
-        "tagged: an image beyond the end": retagged(584, (65).to_bytes(4)),
-        "tagged: an image too short": retagged(584, (63).to_bytes(4)),
-        "tagged: an offset beyond every file": retagged(576, b"\xff" * 8),
+        "tagged: an image beyond the end": retagged(596, (65).to_bytes(4)),
+        "tagged: an image too short": retagged(596, (63).to_bytes(4)),
+        "tagged: an offset beyond every file": retagged(588, b"\xff" * 8),
         "tagged: a length beyond every file": retagged(56, b"\xff" * 8),
         "tagged: another length": retagged(8, (len(good) + 1).to_bytes(8)),
     }

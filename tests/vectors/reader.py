@@ -289,19 +289,21 @@ class Head(NamedTuple):
     salt: bytes
     gcm: AESGCM
 
-    def holds(self, number: int, data: bytes, tag: bytes) -> bool:
+    def holds(self, nonce: bytes, data: bytes, tag: bytes) -> bool:
         try:
-            return not self.gcm.decrypt(number.to_bytes(12, "big"), tag, data)
+            return not self.gcm.decrypt(nonce, tag, data)
         except InvalidTag:
             return False
 
 
 def open_journal_head(raw: bytes, metadata_key: bytes) -> Head:
-    if len(raw) != 80 or raw[:4] != b"CKFJ" or raw[5] > READER or any(raw[6:8]):
+    if len(raw) != 80 or raw[:4] != b"CKFJ":
         refuse("JournalInvalid", "no head of a journal")
+    if raw[5] > READER:
+        refuse("FormatUnsupported", f"a journal for a reader of format {raw[5]}")
     gcm = AESGCM(expand(metadata_key, b"ckfs 1 journal" + raw[:64], 32))
     head = Head(int.from_bytes(raw[8:16], "big"), raw[16:32], raw[32:64], gcm)
-    if not head.holds(0, raw[:64], raw[64:]):
+    if not head.holds(bytes(12), raw[:64], raw[64:]):
         refuse("JournalInvalid", "a head that was changed, or another store's")
     return head
 
@@ -322,14 +324,14 @@ def open_transaction(raw: bytes, number: int, head: Head) -> Transaction:
     length, said, inode, cut, final_length = fields
     if raw[:4] != b"CKJT" or length != len(raw) or said != number:
         refuse("JournalInvalid", "no transaction begins here")
-    if not head.holds(number, body, raw[-16:]):
+    if len(raw) < 604 or not head.holds(raw[64:76], body, raw[-16:]):
         refuse("JournalInvalid", "a transaction that is torn, or was changed")
     count = int.from_bytes(raw[4:8], "big")
-    at = 576 + 12 * count
+    at = 588 + 12 * count
     if at > len(body):
         refuse("JournalInvalid", "more images than there is room for")
     images = []
-    for place in range(576, at, 12):
+    for place in range(588, at, 12):
         offset = int.from_bytes(body[place : place + 8], "big")
         size = int.from_bytes(body[place + 8 : place + 12], "big")
         if offset + size >= 1 << 63:
@@ -339,7 +341,8 @@ def open_transaction(raw: bytes, number: int, head: Head) -> Transaction:
     if at != len(body) or final_length >= 1 << 63:
         refuse("JournalInvalid", "images that are not in their places")
     uncut = cut == (1 << 64) - 1
-    return Transaction(raw[24:40], inode, None if uncut else cut, final_length, raw[64:576], images)
+    header = raw[76:588]
+    return Transaction(raw[24:40], inode, None if uncut else cut, final_length, header, images)
 
 
 class Pending:
@@ -365,15 +368,21 @@ class Pending:
 
 
 def read_journal(folder: str, metadata_key: bytes) -> dict[bytes, Pending]:
-    """By file id. Without a host's record every journal counts whose head authenticates."""
+    """By file id. Without a host's record every journal counts whose head authenticates.
+
+    One for a newer reader refuses the store: nobody else may say what its files are.
+    """
     journals = []
     for name in ("a", "b"):
         try:
             with open(os.path.join(folder, name), "rb") as file:
                 raw = file.read()
             journals.append((open_journal_head(raw[:80], metadata_key), raw))
-        except (FileNotFoundError, Refused):
+        except FileNotFoundError:
             continue
+        except Refused as error:
+            if error.kind != "JournalInvalid":
+                raise
     pending: dict[bytes, Pending] = {}
     for head, raw in sorted(journals, key=lambda one: one[0].epoch):
         at, number = 80, 1

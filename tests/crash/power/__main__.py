@@ -34,6 +34,8 @@ def main() -> int:
                 setting = replace(
                     Setting.of(given.seed + number), programs=programs, kills=given.kill
                 )
+                if given.kill:
+                    setting = replace(setting, state_is_cut=False)
                 if given.peer:  # most of them encrypt by 4 KiB, and keep no notes
                     setting = replace(setting, peer=given.peer, chunk_size=4096, state_is_cut=False)
                 outcome = templates.run(setting, longest=given.longest)

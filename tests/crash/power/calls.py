@@ -21,7 +21,7 @@ State = dict[str, bytes | str]
 """Path -> content; a folder is "/", a symlink "-> " and its target."""
 
 LONG = "l" * 180
-OLD = {"old": 30_000, "old-too": 9000, "gone/old": 100, "linked": 5000, LONG: 3000}
+OLD = {"old": 30_000, "old-too": 9000, "gone/old": 100, "linked": 5000, "whole": 8192, LONG: 3000}
 
 SCRIPT: tuple[Step, ...] = (
     ("read", "old"),
@@ -45,6 +45,11 @@ SCRIPT: tuple[Step, ...] = (
     ("write", "old", 40_000, 5000, 7),
     ("fsync", "old"),
     ("close", "old"),
+    ("open", "whole"),
+    ("write", "whole", 8192, 100, 11),
+    ("write", "whole", 50, 100, 12),
+    ("fdatasync", "whole"),
+    ("close", "whole"),
     ("truncate", "old-too", 0),
     ("open", "old-too"),
     ("write", "old-too", 0, 50, 8),
@@ -86,6 +91,7 @@ class Calls(Protocol):
     def open(self, path: str, flags: int) -> int: ...
     def write(self, handle: int, data: bytes, at: int) -> None: ...
     def fsync(self, handle: int) -> None: ...
+    def fdatasync(self, handle: int) -> None: ...
     def ftruncate(self, handle: int, size: int) -> None: ...
     def close(self, handle: int) -> None: ...
     def read(self, path: str) -> bytes: ...
@@ -157,6 +163,8 @@ class Run:
             calls.close(self._handles.pop(path))
         elif verb == "fsync":
             calls.fsync(self._handles[path])
+        elif verb == "fdatasync":
+            calls.fdatasync(self._handles[path])
         elif verb == "ftruncate":
             calls.ftruncate(self._handles[path], *rest)
         elif verb == "symlink":
@@ -228,6 +236,9 @@ class ThroughKernel:
 
     def fsync(self, handle: int) -> None:
         os.fsync(handle)
+
+    def fdatasync(self, handle: int) -> None:
+        os.fdatasync(handle)
 
     def ftruncate(self, handle: int, size: int) -> None:
         os.ftruncate(handle, size)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SYNCS = ("sync", "sync_data", "sync_filesystem")
-CHANGED = ("old", "large")
+CHANGED = ("old", "large", "whole")
 """Files of the script whose bytes are replaced before they are fsynced."""
 
 
@@ -33,6 +33,11 @@ class Fault:
     code: int
     killed: bool = False
 
+    @property
+    def place(self) -> str:
+        """Without the errno: the call, and the beginning of the step in which it fails."""
+        return f"{self.call} in {' '.join(str(word)[:12] for word in self.step[:3])}"
+
     def __str__(self) -> str:
         step = " ".join(str(word)[:12] for word in self.step)
         name = errno.errorcode[self.code]
@@ -44,7 +49,7 @@ class FaultLoop:
     """Runs in a folder of its own, which should be in memory."""
 
     folder: Path
-    wrong: list[str] = field(default_factory=list)
+    wrong: list[tuple[Fault, str]] = field(default_factory=list)
     runs: int = 0
 
     def __post_init__(self) -> None:
@@ -79,9 +84,9 @@ class FaultLoop:
         try:
             self._run(driver, fault)
         except AssertionError as error:
-            self.wrong.append(f"{fault}: {str(error).splitlines()[0]}")
+            self.wrong.append((fault, str(error).splitlines()[0]))
         except (OSError, CkfsError) as error:
-            self.wrong.append(f"{fault}: {type(error).__name__} {error}")
+            self.wrong.append((fault, f"{type(error).__name__} {error}"))
 
     def _run(self, driver: FaultyDriver, fault: Fault) -> None:
         run = Run(InProcess(driver))
@@ -107,7 +112,7 @@ class FaultLoop:
                 if step[0] != "close":  # closed all the same
                     left.append(step)
                 continue
-            if step[0] == "fsync":
+            if step[0] in ("fsync", "fdatasync"):
                 self._must_be_safe(driver, step)
             if fault.killed and driver.faulty.failed:
                 self._killed(driver, run, run.truth)

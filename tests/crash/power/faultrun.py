@@ -37,7 +37,7 @@ def in_one_process() -> list[str]:
                 loop.run(fault)
                 loop.run(replace(fault, killed=True))
         print(f"{loop.runs} runs in one process, {len(loop.wrong)} wrong")
-        return loop.wrong
+        return [f"{fault}: {what}" for fault, what in loop.wrong]
 
 
 def _one_mount(place: Path, faults: Sequence[TracedFault] = ()) -> tuple[list[str], Traced]:

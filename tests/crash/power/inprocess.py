@@ -63,6 +63,9 @@ class InProcess:
     def fsync(self, handle: int) -> None:
         self.driver.fs.begin_fsync(handle, data_only=False)()
 
+    def fdatasync(self, handle: int) -> None:
+        self.driver.fs.begin_fsync(handle, data_only=True)()
+
     def ftruncate(self, handle: int, size: int) -> None:
         number = self.driver.number(self.paths[handle])
         self.driver.fs.setattr(number, Changes(size=size))

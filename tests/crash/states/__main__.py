@@ -7,7 +7,7 @@ import argparse
 import sys
 import time
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 
 from tests.crash.states.checker import NOTES, Checker, Finding
@@ -15,11 +15,19 @@ from tests.crash.states.mounting import host_in_memory
 from tests.crash.states.sharing import run
 from tests.crash.states.workloads import Operation, alphabet
 
+_SHARES = 48
+"""Of each process."""
+_SHOWN_PER_KIND = 6
+
 
 def again(arguments: argparse.Namespace) -> int:
     """One workload's states, or one of them, with all that happened before the stop."""
     known = {operation.name: operation for operation in alphabet()}
-    workload: tuple[Operation, ...] = tuple(known[name] for name in arguments.workload.split("; "))
+    names = arguments.workload.split("; ")
+    if not known.keys() >= set(names):
+        print("a workload is made of these, with '; ' between them:", *known, sep="\n  ")
+        return 2
+    workload: tuple[Operation, ...] = tuple(known[name] for name in names)
     findings: list[Finding] = []
     with host_in_memory() as host:
         checker = Checker(host, twice=arguments.then is not None)
@@ -51,34 +59,32 @@ def again(arguments: argparse.Namespace) -> int:
 
 
 def everything(arguments: argparse.Namespace) -> int:
-    """All workloads, on as many processes as asked for."""
+    """All workloads, in shares that some processes take in turn; what is found is told at once."""
     began = time.monotonic()
-    shares = arguments.processes
-    with ProcessPoolExecutor(shares, mp_context=get_context("spawn")) as pool:
+    processes, shares = arguments.processes, arguments.processes * _SHARES
+    options = {name: getattr(arguments, name) for name in ("strict", "every", "again", "twice")}
+    workloads = states = duplicates = 0
+    kinds: Counter = Counter()
+    shown: Counter = Counter()
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         waiting = [
-            pool.submit(
-                run,
-                share,
-                shares,
-                arguments.length,
-                strict=arguments.strict,
-                every=arguments.every,
-                again=arguments.again,
-                twice=arguments.twice,
-            )
-            for share in range(shares)
+            pool.submit(run, share, shares, arguments.length, **options) for share in range(shares)
         ]
-        parts = [one.result() for one in waiting]
-    states = sum(part.states for part in parts)
-    kinds = sum((part.kinds for part in parts), Counter())
-    for kind, example in [one for part in parts for one in part.examples]:
-        print(f"\n[{kinds[kind]} times] {example}")
+        for one in as_completed(waiting):
+            part = one.result()
+            workloads += part.workloads
+            states += part.states
+            duplicates += part.duplicates
+            kinds += part.kinds
+            for kind, example in part.examples:
+                shown[kind] += 1
+                if shown[kind] <= _SHOWN_PER_KIND:
+                    print(f"\n{example}", flush=True)
     seconds = time.monotonic() - began
     print(
-        f"\n{sum(part.workloads for part in parts)} workloads of up to {arguments.length} "
-        f"operations, {states} states mounted, "
-        f"{sum(part.duplicates for part in parts)} that were the same, {seconds:.0f} s "
-        f"({seconds * 1000 * shares / max(1, states):.2f} ms a state)"
+        f"\n{workloads} workloads of up to {arguments.length} operations, {states} states mounted, "
+        f"{duplicates} that were the same, {seconds:.0f} s "
+        f"({seconds * 1000 * processes / max(1, states):.2f} ms a state)"
     )
     for (kind, power), count in sorted(kinds.items()):
         print(f"  {count:8} {kind}, {'power cut' if power else 'kill'}")
