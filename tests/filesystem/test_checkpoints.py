@@ -188,6 +188,21 @@ def test_what_another_host_had_not_put_in_place_needs_an_administrator(driver):
     assert driver.read_file("file") == b"b".ljust(SIZE, b"a")
 
 
+def test_an_unmount_after_a_checkpoint_that_failed_leaves_nothing_in_the_journal(driver):
+    driver.write_file("file", b"a" * SIZE)
+    driver.reopen()
+    driver.write_file("file", b"b")
+    closing = driver.session.writing_journal.current
+    driver.backing.failing = (driver.backing.path(closing.descriptor), 0)
+    with pytest.raises(OSError, match="failed"):
+        driver.checkpoint()
+    driver.backing.failing = None
+    driver.write_file("file", b"c", offset=1)
+    driver.reopen()
+    assert driver.session.unended == frozenset()
+    assert driver.read_file("file") == b"bc".ljust(SIZE, b"a")
+
+
 # Names that changed after the last commit of the content database
 
 
