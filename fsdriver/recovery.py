@@ -38,7 +38,7 @@ def recover(file: SealedFile) -> Outcome:
     file.prepare_content()
     named = _named(file)
     sealed_chunks = geometry.chunk_count(file.state.size)
-    size = _size_now(file)
+    size = _size_now(file, named)
     chunks = geometry.chunk_count(size)
     present = ExtentMap()
     digest = 0
@@ -113,10 +113,11 @@ def _named(file: SealedFile) -> ExtentMap:
     return ExtentMap.full(file.geometry.chunk_count(file.state.size))
 
 
-def _size_now(file: SealedFile) -> int:
-    """A file grows in place only by whole new chunks behind its last, which must be full."""
+def _size_now(file: SealedFile, named: ExtentMap) -> int:
+    """A file grows in place only by whole new chunks behind its last, which is full or a hole."""
     geometry, sealed = file.geometry, file.state.size
-    if not file.state.dirty or sealed % geometry.chunk_size:
+    last = sealed // geometry.chunk_size
+    if not file.state.dirty or (sealed % geometry.chunk_size and last in named):
         return sealed
     length = file.length
     try:
