@@ -126,12 +126,6 @@ class Checkpoints:
         if left_over:
             self.run()
 
-    def finish(self) -> None:
-        """Until nothing is pending: one that was under way left newer changes. Raises as `run`."""
-        self.run()
-        while self._journal.pending_bytes or self._journal.closing is not None:
-            self.run()
-
     def make_room(self) -> bool:
         """The store is full: what the journal holds goes to its places, if nobody is at it."""
         if self._running:

@@ -388,7 +388,7 @@ class Filesystem:
                     self._reports.report(inode, error)
         try:
             if self.checkpoints is not None:
-                self.checkpoints.finish()
+                self.checkpoints.run()
         finally:
             self._tree.close()
             self._handles.clear()
