@@ -116,9 +116,15 @@ class Checkpoints:
             raise
 
     def run(self) -> None:
-        """All steps on this thread; raises OSError or an error of the content database."""
+        """All steps on this thread, and once more after one that had failed half way.
+
+        Nothing is left in the journal. Raises OSError or an error of the content database.
+        """
+        left_over = self._journal.closing is not None
         for wait in self.steps():
             wait()
+        if left_over:
+            self.run()
 
     def make_room(self) -> bool:
         """The store is full: what the journal holds goes to its places, if nobody is at it."""

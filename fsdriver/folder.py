@@ -18,7 +18,7 @@ from fsdriver.errors import DirectoryRecordInvalid, NameInvalid, refuse
 from fsdriver.format import base32hex, directory
 from fsdriver.format.directory import DirectoryRecord
 from fsdriver.format.names import NAME_MAX, RESERVED, NameCipher
-from fsdriver.sealedfile import Lease
+from fsdriver.lease import Lease
 
 CONTROL_FOLDER: Final = ".ckfs"
 LONG_ENTRY: Final = ".ckfs-long."
@@ -182,7 +182,7 @@ class Folder:
     def remove_sidecar(self, backing: Backing, name: BackingName) -> None:
         """After a long name is gone."""
         if name.sidecar:
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # it is of no use, and of no harm; a scrub finds it
                 backing.unlink(self.descriptor, _sidecar_of(name.text))
 
     def listing(self, backing: Backing) -> tuple[list[Listed], list[NameInvalid]]:

@@ -59,8 +59,8 @@ class Inode:
         """Whether it stands for an entry that somebody deleted in the store."""
         self.made_in = -1
         """After how many checkpoints' beginnings it was made, if in this mount."""
-        self.prepared: tuple[bytes, int] | None = None
-        """The binding and the generation that a rename under way has sealed it with."""
+        self.prepared: tuple[bytes, int, int] | None = None
+        """What a rename under way has sealed it with: binding, generation, checkpoints begun."""
         self.synced = 0
         """The newest generation of its header that is known to be on the disk."""
         self.sync_failed: OSError | None = None

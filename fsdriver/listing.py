@@ -47,8 +47,9 @@ def walk(tree: Tree, handle: Handle, start: int) -> Iterator[tuple[bytes, Attrib
         folder = tree.folder(parent)
         try:
             status = tree.backing.stat(folder.descriptor, listed.text)
-        except OSError:
-            if not tree.expectations.misses(folder, listed.text):
+        except OSError as error:
+            gone = isinstance(error, FileNotFoundError)
+            if gone and not tree.expectations.misses(folder, listed.text):
                 continue  # removed since the listing was made
             inode, status = tree.missing(parent, listed.name)
         else:

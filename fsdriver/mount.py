@@ -158,7 +158,7 @@ class Mount:
             return
         finally:
             self._write_incidents()
-        if not self.request.options.read_only:
+        if not self.request.options.read_only and not session.broken:
             book.end(session)
 
     def run(self, ready: Callable[[], None]) -> None:

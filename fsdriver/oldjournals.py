@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from fsdriver.backing import Backing
-from fsdriver.errors import JournalInvalid
+from fsdriver.errors import FormatUnsupported, JournalInvalid
 from fsdriver.format.journal import (
     FRAME_HEAD,
     HEAD_SIZE,
@@ -68,6 +68,10 @@ def find(backing: Backing, folder: int, metadata_key: bytes) -> list[Found]:
             found.append(Found(name, descriptor, open_head(raw, metadata_key)))
         except JournalInvalid:
             backing.close(descriptor)
+        except FormatUnsupported:
+            for one in (descriptor, *(before.descriptor for before in found)):
+                backing.close(one)
+            raise
     return sorted(found, key=lambda one: one.cipher.head.epoch)
 
 

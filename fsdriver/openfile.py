@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from typing import Final
 
 from fsdriver.buffers import Buffers
 from fsdriver.errors import ChunkInvalid, KeyUnavailable
@@ -22,6 +23,9 @@ from fsdriver.format.header import SealedState
 from fsdriver.sealedfile import SealedFile
 from fsdriver.storing import Plan, plan_of
 from fsdriver.vetting import ChunkVetting
+
+_ROOM_HELPS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
+"""Each file in the journal holds a descriptor."""
 
 
 class OpenFile:
@@ -165,7 +169,7 @@ class OpenFile:
         except OSError as error:
             self._kept_index = -1
             journal = self.file.session.writing_journal
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not journal.make_room():
+            if error.errno not in _ROOM_HELPS or not journal.make_room():
                 raise
             try:
                 change()

@@ -30,13 +30,13 @@ def waiting(store: OfflineStore, known: KnownEntries | None, *, at_work: bool) -
 def is_rolled_back(store: OfflineStore, known: KnownEntries | None) -> bool:
     """Whether the journal is older than the newest checkpoint that this host knows of.
 
-    Each checkpoint begins a journal after itself, so then the whole store is of an older time.
+    Each checkpoint has begun the next epoch but one, so then the whole store is of an older time.
     """
     if known is None or not known.checkpoint:
         return False
     with _found(store) as found:
         newest = max((one.cipher.head.epoch for one in found), default=0)
-    return newest <= known.checkpoint
+    return newest <= known.checkpoint + 1
 
 
 @contextmanager

@@ -38,7 +38,7 @@ def recover(file: SealedFile) -> Outcome:
     file.prepare_content()
     named = _named(file)
     sealed_chunks = geometry.chunk_count(file.state.size)
-    size = _size_now(file)
+    size = _size_now(file, named)
     chunks = geometry.chunk_count(size)
     present = ExtentMap()
     digest = 0
@@ -49,12 +49,12 @@ def recover(file: SealedFile) -> Outcome:
                 present.add(index, index + 1)
                 digest ^= file.chunk_set.digest(index, nonce)
     if _was_committed(file):
-        # What a stop cannot have done is damage, and stays so: a read of that chunk will say it.
-        for first, end in named.runs():
-            for index in range(first, min(end, chunks)):
-                if index not in present:
-                    present.add(index, index + 1)
-                    digest ^= file.chunk_set.digest(index, file.nonce_of(index))
+        # What a stop cannot have done is damage, and stays so: a read will say it.
+        digest = file.state.chunk_set
+        for index in _outside(present, named, chunks):
+            digest ^= file.chunk_set.digest(index, file.nonce_of(index))
+        for run in named.runs():
+            present.add(*run)
     lost = sum(
         index not in present
         for first, end in named.runs()
@@ -87,6 +87,14 @@ def recover(file: SealedFile) -> Outcome:
     return Outcome(size, lost, changed=True)
 
 
+def _outside(present: ExtentMap, named: ExtentMap, chunks: int) -> Iterator[int]:
+    """The chunks that are there and that the header does not name."""
+    for first, end, is_named in named.segments(0, chunks):
+        for index in range(first, end) if not is_named else ():
+            if index in present:
+                yield index
+
+
 def _was_committed(file: SealedFile) -> bool:
     """Whether all that the header names was on the disk before the first write after it."""
     state = file.state
@@ -105,10 +113,11 @@ def _named(file: SealedFile) -> ExtentMap:
     return ExtentMap.full(file.geometry.chunk_count(file.state.size))
 
 
-def _size_now(file: SealedFile) -> int:
-    """A file grows in place only by whole new chunks behind its last, which must be full."""
+def _size_now(file: SealedFile, named: ExtentMap) -> int:
+    """A file grows in place only by whole new chunks behind its last, which is full or a hole."""
     geometry, sealed = file.geometry, file.state.size
-    if not file.state.dirty or sealed % geometry.chunk_size:
+    last = sealed // geometry.chunk_size
+    if not file.state.dirty or (sealed % geometry.chunk_size and last in named):
         return sealed
     length = file.length
     try:

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from fsdriver.backing import RENAME_EXCHANGE, RENAME_NOREPLACE
-from fsdriver.errors import refuse
+from fsdriver.errors import Recovered, refuse
 from fsdriver.folder import BackingName, kind_of, temporary_name
 from fsdriver.format.names import target_id
 from fsdriver.inodes import Inode
@@ -78,7 +78,10 @@ class Renaming:
 
     def _loosen_both(self, move: "Move", flags: int) -> list[Waiting]:
         sides = [(move.source, move.moved, move.target.name)]
-        if flags == RENAME_EXCHANGE and move.victim is not None:
+        if move.victim is not None and (
+            flags == RENAME_EXCHANGE or move.victim.kind == stat.S_IFDIR
+        ):
+            # An empty folder that is replaced changes places before it is taken away.
             sides.append((move.target, move.victim, move.source.name))
         replaces = move.replaced is not None
         waits = [self._loosen(*side, replaces=replaces) for side in sides]
@@ -93,13 +96,16 @@ class Renaming:
         both = (place.name.binding, new_name.binding)
         if inode.kind == stat.S_IFDIR:
             folder = self._tree.folder(inode)
-            if inode.prepared != (new_name.binding, folder.record.generation):
+            if inode.prepared != self._mark(new_name, folder.record.generation):
                 folder.rebind(self._backing, both)
                 self._tree.expectations.meet_record(folder.record)
-                inode.prepared = (new_name.binding, folder.record.generation)
+                inode.prepared = self._mark(new_name, folder.record.generation)
         elif inode.kind == stat.S_IFLNK and self._tree.target(place)[1]:
             self._retarget(inode, place, both)
         return None
+
+    def _mark(self, new_name: BackingName, generation: int) -> tuple[bytes, int, int]:
+        return new_name.binding, generation, self._tree.session.checkpoints_begun
 
     def _loosen_file(
         self,
@@ -118,7 +124,7 @@ class Renaming:
         with self._tree.sealed(inode, writable=True) as file:
             state = file.state
             single = self._backing.stat_open(file.descriptor).st_nlink == 1
-            if inode.prepared != (new_name.binding, state.generation) or state.dirty:
+            if inode.prepared != self._mark(new_name, state.generation) or state.dirty:
                 # Written even if it names both already: so that after a stop it is known to have
                 # been on its way.
                 kept = (place.name.binding,) if single else state.bindings
@@ -126,7 +132,7 @@ class Renaming:
                     file.rebind_to_none()
                 else:
                     file.rebind((*kept, new_name.binding))
-                inode.prepared = (new_name.binding, file.state.generation)
+                inode.prepared = self._mark(new_name, file.state.generation)
             fresh = inode.made_in == self._tree.session.checkpoints_begun and not all_kept
             if (fresh and not replaces) or inode.synced >= file.state.generation:
                 return None
@@ -139,6 +145,7 @@ class Renaming:
         wait = self.begin_link(inode, parent, name)
         if wait is not None:
             wait()
+        inode.prepared = None
         folder, backing = self._tree.folder(parent), self._backing
         known = folder.backing_name(name)
         place = self._tree.place(inode)
@@ -165,7 +172,7 @@ class Renaming:
                 wait()
             for one in (move.moved, move.victim):
                 if one is not None:
-                    one.prepared = None
+                    one.prepared = None  # good for this rename only
             expectations = self._tree.expectations
             source, target = move.source, move.target
             moved_id = expectations.object_of(source.folder, source.name.text)
@@ -180,19 +187,19 @@ class Renaming:
                 )
                 self._tree.made(new_parent, target.name.text, moved_id)
                 self._tree.made(parent, source.name.text, other_id)
+                _swap_names(move.moved, (parent, name), move.victim, (new_parent, new_name))
                 self._tighten(target, move.moved)
                 self._tighten(source, move.victim)
-                _swap_names(move.moved, (parent, name), move.victim, (new_parent, new_name))
                 return
             self._move(source, target, move.replaced)
             self._tree.made(new_parent, target.name.text, moved_id)
             if (source.folder, source.name.text) != (target.folder, target.name.text):
                 self._tree.removed(parent, source.name.text)
-            self._tighten(target, move.moved)
             move.moved.remove_name(parent, name)
             move.moved.add_name(new_parent, new_name)
             if move.replaced is not None:
                 self._namespace.gone(move.victim, move.replaced, new_parent, new_name)
+            self._tighten(target, move.moved)
 
     @contextmanager
     def _looked_at(
@@ -211,6 +218,14 @@ class Renaming:
             replaced = backing.stat(folder.descriptor, target.name.text)
         except FileNotFoundError:
             replaced = None
+            if tree.expectations.misses(folder, target.name.text):
+                tree.report(
+                    moved_to := tree.inodes.enter_missing(new_parent, new_name),
+                    Recovered(
+                        "was deleted in the store, and another takes its name: the loss is accepted"
+                    ),
+                )
+                tree.inodes.drop_if_unused(moved_to)
         moved = tree.inodes.enter(status, parent, name)
         victim = None if replaced is None else tree.inodes.enter(replaced, new_parent, new_name)
         try:
@@ -260,8 +275,10 @@ class Renaming:
         have to be written once more, and after a power cut that may be in the store while the
         rename is not; a symlink's text and its name are ordered by the same journal.
         """
-        if inode.kind == stat.S_IFLNK and self._tree.target(place)[1]:
-            self._retarget(inode, place, (place.name.binding,))
+        if inode.kind == stat.S_IFLNK:
+            with suppress(OSError):  # the rename is done, and both names will do
+                if self._tree.target(place)[1]:
+                    self._retarget(inode, place, (place.name.binding,))
 
     def _retarget(self, inode: Inode, place: Place, bindings: tuple[bytes, ...]) -> None:
         """Write a symlink anew, in one step; of several links this one becomes its own."""

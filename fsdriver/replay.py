@@ -7,7 +7,6 @@ found was deleted.
 
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import NamedTuple, Self
 
 from fsdriver.backing import Backing
@@ -36,6 +35,7 @@ def replay(backing: Backing, root: int, journals: list[Found]) -> Replayed:
         return Replayed(0, 0, 0)
     inodes = {file.key[1]: file_id for file_id, file in wanted.items()}
     done: set[bytes] = set()
+    troubles: list[OSError] = []
 
     def by_inode(inode: int, _candidate: _Candidate) -> bytes | None:
         return inodes.get(inode)
@@ -43,36 +43,48 @@ def replay(backing: Backing, root: int, journals: list[Found]) -> Replayed:
     def by_header(_inode: int, candidate: _Candidate) -> bytes | None:
         try:
             return candidate.file_id()
-        except OSError:
+        except OSError as error:
+            troubles.append(error)
             return None
 
     for look in (by_inode, by_header):
         left = wanted.keys() - done
         if not left:
             break
-        for file_id, descriptor in _find(backing, root, look):
+        troubles.clear()
+        for file_id, descriptor in _find(backing, root, look, troubles):
             # Of a copied store's hard link there may be several files.
             if file_id in left and (look is by_header or file_id not in done):
                 for part in wanted[file_id].parts:
                     for _bytes in put_in_place(backing, descriptor, wanted[file_id], part):
                         pass
                 done.add(file_id)
+    if troubles and wanted.keys() - done:
+        raise troubles[0]  # the file may lie just there
     backing.sync_filesystem(root)
     return Replayed(pending.transactions, len(done), len(wanted) - len(done))
 
 
 def _find(
-    backing: Backing, root: int, look: Callable[[int, "_Candidate"], bytes | None]
+    backing: Backing,
+    root: int,
+    look: Callable[[int, "_Candidate"], bytes | None],
+    troubles: list[OSError],
 ) -> Iterator[tuple[bytes, int]]:
-    """(file id, open descriptor) of every regular file that `look` takes for one, and that is."""
+    """(file id, open descriptor) of every regular file that `look` takes for one, and that is.
+
+    What could not be looked into is added to `troubles`.
+    """
     folders = [(backing.duplicate(root), True)]
     while folders:
         folder, is_root = folders.pop()
         try:
             for name, kind, inode in list(backing.inodes(folder)):
                 if kind == stat.S_IFDIR and not (is_root and name == CONTROL_FOLDER):
-                    with suppress(OSError):
+                    try:
                         folders.append((backing.open_directory(folder, name), False))
+                    except OSError as error:
+                        troubles.append(error)
                 elif kind == stat.S_IFREG:
                     with _Candidate(backing, folder, name) as candidate:
                         file_id = look(inode, candidate)

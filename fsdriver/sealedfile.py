@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from hmac import compare_digest
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
@@ -29,40 +29,11 @@ from fsdriver.format.geometry import HEADER_SIZE, NONCE_SIZE, Geometry
 from fsdriver.format.header import ClearHeader, SealedState, file_id_of
 from fsdriver.format.journal import Draft, size_of
 from fsdriver.journal import JournaledFile
+from fsdriver.lease import Lease
 from fsdriver.sessions import Session
 
 if TYPE_CHECKING:
     from fsdriver.format.extents import ExtentMap
-
-
-class Lease(Protocol):
-    """What the data path needs of a site's key: a flag, and the wraps of file keys."""
-
-    site_id: bytes
-    root_directory_id: bytes
-
-    @property
-    def metadata_key(self) -> bytes:
-        """The key of names and records; raises why the lease ended, once it has."""
-        ...
-
-    generation: int
-    valid: bool
-    deadline: float
-
-    def wrap_file_key(
-        self, file_id: bytes, file_key: bytes, generation: int | None = None
-    ) -> bytes:
-        """48 opaque bytes under the site key of `generation`."""
-        ...
-
-    def unwrap_file_key(self, file_id: bytes, generation: int, wrapped: bytes) -> bytes:
-        """The file key; raises an error of the key hierarchy."""
-        ...
-
-    def require_valid(self) -> None:
-        """Raises why the lease ended, once `valid` is false."""
-        ...
 
 
 class SealedFile:

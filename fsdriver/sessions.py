@@ -50,6 +50,7 @@ class Session:
     __slots__ = (
         "_writing",
         "accepts_all",
+        "broken",
         "checkpoints_begun",
         "checkpoints_ended",
         "follows_one",
@@ -67,6 +68,8 @@ class Session:
         self.accepts_all = accepts_all
         """Whether an administrator vouches for what another host's driver left behind."""
         self.unended = unended
+        self.broken = False
+        """Whether a sync failed: what the system calls written may not be on the disk."""
         self.follows_one = False
         """Whether the driver just before this one stopped without a word."""
         self.unsealed: set[bytes] = set()

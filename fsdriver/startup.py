@@ -62,7 +62,7 @@ def start(
     entries.begin_session(session.follows_one)
     folder = oldjournals.folder_of(backing, control)
     undo.callback(backing.close, folder)
-    if session.follows_one:
+    if session.follows_one or session.accepts_all:
         _require_whole(backing, folder, metadata_key)
     found = oldjournals.find(backing, folder, metadata_key)
     try:
@@ -84,8 +84,8 @@ def _require_whole(backing: Backing, folder: int, metadata_key: bytes) -> None:
         place = f"{CONTROL_FOLDER}/{FOLDER}/{name}"
         raise StoreDamaged(
             f"{place} is damaged, and the last driver stopped before what it held was in place; "
-            "restore it from a backup of the store, or remove it to go on without what was "
-            "written in the last seconds"
+            "restore it from a backup of the store; or, to go on without what was written in the "
+            "last seconds, remove it and take the store as it is with `ckfs contentdb rebuild`"
         )
 
 
@@ -153,6 +153,8 @@ def _look_through(
         found: list[Found] = []
     else:
         undo.callback(backing.close, folder)
+        if session.follows_one or session.accepts_all:
+            _require_whole(backing, folder, metadata_key)
         found = oldjournals.find(backing, folder, metadata_key)
     for one in found:
         undo.callback(backing.close, one.descriptor)

@@ -144,7 +144,8 @@ class Plan:
         extentpages.encrypt(file, state, self._extras, draft, len(self._at))
         file.put(draft, state, self._cut)
         file.extents = self.extents
-        file.backing.touch(file.descriptor)
+        with suppress(OSError):  # it is written; only the time says otherwise
+            file.backing.touch(file.descriptor)
 
 
 def plan_of(
@@ -160,9 +161,11 @@ def plan_of(
     geometry, old_size = file.geometry, file.state.size
     old_chunks = geometry.chunk_count(old_size)
     tail = -1
-    if new_size > old_size and old_size % geometry.chunk_size and first >= old_chunks:
-        # The last chunk is to be filled up with zeros.
-        tail = old_chunks - 1 if file.is_present(old_chunks - 1) else -1
+    if new_size > old_size and old_size % geometry.chunk_size:
+        # Only whole chunks are added behind a dirty header (recovery.py), also behind a hole.
+        forced = True
+        if first >= old_chunks and file.is_present(old_chunks - 1):
+            tail = old_chunks - 1  # to be filled up with zeros
     extents = None if file.extents is None else file.extents.copy()
     if extents is None and first > old_chunks:
         extents = ExtentMap.full(old_chunks)

@@ -57,6 +57,7 @@ def begin_header(tree: Tree, inode: Inode, file: SealedFile, *, data_only: bool)
                         tree.changed_in.pop(folder, None)
             except OSError as error:
                 inode.sync_failed = error
+                tree.session.broken = True
                 raise
             inode.synced = max(inode.synced, generation)
 
@@ -77,9 +78,13 @@ def begin_folder(tree: Tree, inode: Inode) -> Waiting:
 
     def wait() -> None:
         with steps:
-            for folder, changed, descriptor in folders:
-                backing.sync(descriptor)
-                if tree.changed_in.get(folder) == changed:
-                    tree.changed_in.pop(folder, None)
+            try:
+                for folder, changed, descriptor in folders:
+                    backing.sync(descriptor)
+                    if tree.changed_in.get(folder) == changed:
+                        tree.changed_in.pop(folder, None)
+            except OSError:
+                tree.session.broken = True
+                raise
 
     return wait

@@ -92,15 +92,15 @@ def open_head(raw: bytes, metadata_key: bytes) -> JournalCipher:
     magic, _version, lowest, epoch, session, salt = _HEAD.unpack_from(raw)
     if magic != MAGIC:
         raise JournalInvalid("this is no journal of ckfs")
+    packed = raw[: _HEAD.size]
+    cipher = JournalCipher(metadata_key, JournalHead(epoch, session, salt), packed)
+    if not cipher.holds(_HEAD_NONCE, packed, raw[_HEAD.size : HEAD_SIZE]):
+        raise JournalInvalid("the journal's head was changed, or is another store's")
     if lowest > READER_VERSION:
         raise FormatUnsupported(
             f"the journal wants a reader of format {lowest}, this ckfs reads up to "
             f"{READER_VERSION}: use a newer ckfs"
         )
-    packed = raw[: _HEAD.size]
-    cipher = JournalCipher(metadata_key, JournalHead(epoch, session, salt), packed)
-    if not cipher.holds(_HEAD_NONCE, packed, raw[_HEAD.size : HEAD_SIZE]):
-        raise JournalInvalid("the journal's head was changed, or is another store's")
     return cipher
 
 

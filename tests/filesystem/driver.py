@@ -2,8 +2,9 @@
 
 import os
 import stat
+import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from fsdriver import store
 from fsdriver.backing import Backing
@@ -18,6 +19,18 @@ from keyhierarchy.hierarchy import Hierarchy
 from keyhierarchy.statedir import store_folder
 
 CALLER = Caller(os.geteuid(), os.getegid())
+
+
+def _in_memory() -> str | None:
+    """Where many stores are made and nothing has to last; None: where temporary files go."""
+    place = "/dev/shm"  # noqa: S108 a fresh folder is made in it
+    with suppress(OSError), tempfile.NamedTemporaryFile(dir=place) as file:
+        os.setxattr(file.name, b"user.ckfs", b"")
+        return place
+    return None
+
+
+IN_MEMORY = _in_memory()
 
 
 class Driver:
@@ -105,7 +118,7 @@ class Driver:
         self._closed = True
         try:
             self.fs.close()
-            if self.fs.checkpoints is not None:
+            if self.fs.checkpoints is not None and not self.session.broken:
                 self.book.end(self.session)
         except OSError:
             pass

@@ -7,7 +7,7 @@ import tempfile
 
 import hypothesis.strategies as st
 import pytest
-from driver import CALLER, Driver
+from driver import CALLER, IN_MEMORY, Driver
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -52,9 +52,10 @@ class Refused(Exception):
 class Machine(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
-        self.place = tempfile.mkdtemp(prefix="ckfs-model-")
+        self.place = tempfile.mkdtemp(prefix="ckfs-model-", dir=IN_MEMORY)
         self.root = Folder()
-        self.orphan = None
+        self.steps = None
+        """Of a checkpoint that was begun."""
 
     @initialize(plaintext_names=st.booleans())
     def start(self, plaintext_names):
@@ -345,12 +346,29 @@ class Machine(RuleBasedStateMachine):
         fs.flush(handle)
         fs.release(handle)
 
+    @rule(steps=st.one_of(st.just(1000), st.integers(0, 8)))
+    def checkpoint(self, steps):
+        """The whole of one or a part, and of one that was begun the rest or some more of it."""
+        if self.steps is None:
+            self.steps = self.driver.fs.checkpoints.steps()
+        for _step in range(steps):
+            wait = next(self.steps, None)
+            if wait is None:
+                self.steps = None
+                return
+            wait()
+
     @rule()
     def remount(self):
+        if self.steps is not None:
+            self.checkpoint(1000)
         self.driver.reopen()
 
     @rule()
     def kill(self):
+        if self.steps is not None:
+            self.steps.close()
+            self.steps = None
         self.driver.drop()
         self.driver.open()
 

@@ -9,7 +9,7 @@ from driver import CALLER, Driver
 
 from fsdriver.backing import RENAME_EXCHANGE, Backing
 from fsdriver.changes import Changes
-from fsdriver.errors import Damaged
+from fsdriver.errors import Damaged, StoreBusy
 from fsdriver.format.geometry import HEADER_SIZE
 from fsdriver.inodes import ROOT
 
@@ -35,6 +35,12 @@ class Watching(Backing):
     def sync_data(self, descriptor):
         self.synced.append(self.path(descriptor))
         super().sync_data(descriptor)
+
+    def sync_filesystem(self, descriptor):
+        self.synced.append("the store")
+        if self.failing == ("the store", 0):
+            raise OSError(errno.EIO, "failed")
+        super().sync_filesystem(descriptor)
 
     def path(self, descriptor):
         return os.readlink(f"/proc/self/fd/{descriptor}")
@@ -136,6 +142,65 @@ def test_a_checkpoint_that_failed_is_made_up_for_and_loses_nothing(driver, faili
         assert driver.read_file("file") == b"b" * 3 * SIZE
         assert driver.read_file("other") == b"c".ljust(3 * SIZE, b"a")
         check()
+
+
+def committed(driver, path="file") -> int:
+    inode = driver.tree.inodes.get(driver.number(path))
+    with driver.tree.sealed(inode, writable=False) as file:
+        return driver.entries.committed_generation(file.file_id)
+
+
+def test_a_sync_that_failed_is_never_followed_by_a_commit(driver):
+    driver.write_file("file", b"a" * 2 * SIZE)
+    driver.checkpoint()
+    known = committed(driver)
+    assert known > 0
+    driver.write_file("file", b"b", offset=SIZE)
+    driver.backing.failing = ("the store", 0)
+    with pytest.raises(OSError, match="failed"):
+        driver.checkpoint()
+    driver.backing.failing = None
+    with pytest.raises(OSError, match="failed"):
+        driver.checkpoint()  # the system tells of lost pages once only
+    assert committed(driver) == known
+    with pytest.raises(OSError, match="failed before; unmount"):
+        driver.write_file("file", b"c")
+    driver.close()
+    driver.open()
+    assert driver.read_file("file") == b"a" * SIZE + b"b" + b"a" * (SIZE - 1)
+
+
+# Another host's journal
+
+
+def test_what_another_host_had_not_put_in_place_needs_an_administrator(driver):
+    driver.write_file("file", b"a" * SIZE)
+    driver.reopen()
+    driver.write_file("file", b"b")
+    driver.drop()
+    (record,) = pathlib.Path(driver.state_dir).rglob("sessions.json")
+    record.unlink()
+    for read_only in (True, False):
+        with pytest.raises(StoreBusy, match="-o recover"):
+            driver.open(read_only=read_only)
+        record.unlink(missing_ok=True)
+    driver.open(recover=True)
+    assert driver.read_file("file") == b"b".ljust(SIZE, b"a")
+
+
+def test_an_unmount_after_a_checkpoint_that_failed_leaves_nothing_in_the_journal(driver):
+    driver.write_file("file", b"a" * SIZE)
+    driver.reopen()
+    driver.write_file("file", b"b")
+    closing = driver.session.writing_journal.current
+    driver.backing.failing = (driver.backing.path(closing.descriptor), 0)
+    with pytest.raises(OSError, match="failed"):
+        driver.checkpoint()
+    driver.backing.failing = None
+    driver.write_file("file", b"c", offset=1)
+    driver.reopen()
+    assert driver.session.unended == frozenset()
+    assert driver.read_file("file") == b"bc".ljust(SIZE, b"a")
 
 
 # Names that changed after the last commit of the content database

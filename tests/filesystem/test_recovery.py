@@ -225,6 +225,25 @@ def test_holes_stay_holes_when_a_file_is_cut_and_extended_again(driver):
     assert driver.read_file("file") == b"a" * SIZE + bytes(9 * SIZE)
 
 
+@pytest.mark.parametrize("size", [1, SIZE, SIZE + 10, 3 * SIZE])
+def test_a_file_that_is_one_hole_stays_as_long_as_it_is(driver, size):
+    driver.write_file("file", b"")
+    driver.fs.setattr(driver.number("file"), Changes(size=size))
+    for _ in range(2):
+        kill(driver)
+        assert driver.read_file("file") == bytes(size)
+
+
+@pytest.mark.parametrize("size", [1, SIZE + 10])
+def test_what_is_written_behind_a_hole_at_the_end_is_there(driver, size):
+    driver.write_file("file", b"")
+    driver.fs.setattr(driver.number("file"), Changes(size=size))
+    driver.reopen()
+    driver.fs.write(open_for_writing(driver), 3 * SIZE + 5, b"b" * 2 * SIZE)
+    kill(driver)
+    assert driver.read_file("file") == bytes(3 * SIZE + 5) + b"b" * 2 * SIZE
+
+
 def rename(driver):
     driver.fs.rename(*driver.split("file"), *driver.split("renamed"))
     return "renamed"

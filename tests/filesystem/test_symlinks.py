@@ -1,6 +1,7 @@
 """Symlinks through renames and links, also those that stop in the middle (FORMAT.md section 9)."""
 
 import os
+from contextlib import nullcontext
 
 import pytest
 from driver import CALLER, Driver
@@ -116,7 +117,8 @@ def test_two_symlinks_and_a_symlink_and_a_file_change_places(driver):
 @pytest.mark.parametrize("renames", [0, 1, 2])
 def test_a_rename_that_stops_anywhere_leaves_a_symlink_under_one_name(driver, new, renames):
     driver.backing.left = renames
-    with pytest.raises(OSError, match="stopped"):
+    # Once it has its new name, it only was not bound to that one alone: no failure.
+    with pytest.raises(OSError, match="stopped") if renames < 2 else nullcontext():
         rename(driver, "link", new)
     driver.backing.left = 1000
     driver.drop()

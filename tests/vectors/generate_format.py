@@ -475,12 +475,10 @@ def _invalid_journal_heads() -> list[Case]:
         "a changed last byte": good[:-1] + bytes([good[-1] ^ 1]),
         "another store's": other.sealed_head(),
         "a tag of another nonce": good[:64] + cipher.tag(fixed("nonce", 12), good[:64]),
-    }
-    newer = _changed(_JOURNALS["first"].pack(), 5, b"\2")
-    too_new = {
-        "for a newer reader": _tagged(_JOURNALS["first"], newer),
         "changed to be for a newer reader": _changed(good, 5, b"\2"),
     }
+    newer = _changed(_JOURNALS["first"].pack(), 5, b"\2")
+    too_new = {"for a newer reader": _tagged(_JOURNALS["first"], newer)}
     return [
         {"comment": comment, "error": error} | hexed({"metadata_key": METADATA_KEY, "head": raw})
         for error, raws in (("JournalInvalid", cases), ("FormatUnsupported", too_new))

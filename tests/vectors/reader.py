@@ -299,12 +299,12 @@ class Head(NamedTuple):
 def open_journal_head(raw: bytes, metadata_key: bytes) -> Head:
     if len(raw) != 80 or raw[:4] != b"CKFJ":
         refuse("JournalInvalid", "no head of a journal")
-    if raw[5] > READER:
-        refuse("FormatUnsupported", f"a journal for a reader of format {raw[5]}")
     gcm = AESGCM(expand(metadata_key, b"ckfs 1 journal" + raw[:64], 32))
     head = Head(int.from_bytes(raw[8:16], "big"), raw[16:32], raw[32:64], gcm)
     if not head.holds(bytes(12), raw[:64], raw[64:]):
         refuse("JournalInvalid", "a head that was changed, or another store's")
+    if raw[5] > READER:
+        refuse("FormatUnsupported", f"a journal for a reader of format {raw[5]}")
     return head
 
 
