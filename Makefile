@@ -8,7 +8,7 @@ PY := $(VENV)/bin/python
 PYTEST := $(VENV)/bin/pytest
 FAST := not mounted and not vault and not crash and not slow
 
-.PHONY: help install demo demo-customer-key test check crash crash-states bench crash-power format vectors vault-conformance fuzz clean
+.PHONY: help install demo demo-customer-key test check crash crash-states bench crash-power format vectors vault-conformance attack-matrix fuzz clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,13 @@ vectors: install ## write the test vectors anew; the tests verify them
 
 vault-conformance: install ## the Azure SDK's own key tests against ckfs-vault
 	@$(PY) tests/conformance/run.py
+
+attack-matrix: install .make/attack-peers ## what a store's owner can do, to us and to the peers; JSON=FILE writes it, too
+	@$(PY) -m tests.attacks $(if $(JSON),--json $(JSON))
+
+.make/attack-peers: tests/attacks/system-packages
+	@bash tests/attacks/system-packages
+	@touch $@
 
 fuzz: install ## every parser with inputs that nobody wrote, for FUZZ_SECONDS (300)
 	@$(PY) -m tests.fuzz
