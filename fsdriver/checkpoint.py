@@ -52,6 +52,7 @@ class Checkpoints:
         self._journal = session.writing_journal
         self._host = host
         self._last = time.monotonic()
+        self._ended: float | None = None
         self._running = False
         self._journal.make_room = self.make_room
 
@@ -72,6 +73,21 @@ class Checkpoints:
         """Whether who writes should wait, lest the journal outgrow what a checkpoint moves."""
         return self._running and self._journal.pending_bytes > 2 * JOURNAL_LIMIT
 
+    @property
+    def waiting_bytes(self) -> int:
+        """In both files of the journal."""
+        return self._journal.waiting_bytes
+
+    @property
+    def seconds_since(self) -> float | None:
+        """That the last one ended; None if none has."""
+        return None if self._ended is None else time.monotonic() - self._ended
+
+    @property
+    def failed(self) -> OSError | None:
+        """Why no other will come, and nothing more is taken into the journal."""
+        return self._journal.failed
+
     def steps(self) -> Iterator[Waiting]:
         """Each step waits for a disk and may run on another thread; between them, on this one.
 
@@ -88,6 +104,7 @@ class Checkpoints:
             yield from self._put_in_place(epoch)
             yield commit
             self._session.checkpoints_ended = begun
+            self._ended = time.monotonic()
         finally:
             self._running = False
 

@@ -194,6 +194,8 @@ def status(as_json: AsJson = False) -> None:
             f"chunks of {one['chunk_size']}"
         )
         typer.echo(f"  {one['open_files']} files open, {one['inodes']} inodes known")
+        if "durability" in one:  # a driver that was started before an update has none
+            _show_durability(one["durability"])
         if one["memory_reason"]:
             typer.echo(f"  memory locked: {one['memory_locked']}; {one['memory_reason']}")
         for policy in one["policies"]:
@@ -210,6 +212,22 @@ def status(as_json: AsJson = False) -> None:
                 f"  site {site['site_id']}: policy {site['policy_id']}, site key generation "
                 f"{site['site_key_generation']}, {lease}"
             )
+
+
+def _show_durability(facts: dict[str, Any]) -> None:
+    since = facts["checkpoint_seconds"]
+    typer.echo(
+        f"  {facts['journal_bytes']} bytes wait in the journal, "
+        + ("no checkpoint yet" if since is None else f"checkpoint {since} s ago")
+        + f", content database {facts['content_database']}"
+    )
+    if facts["failed"]:
+        typer.echo(f"  FAILED: {facts['failed']}")
+    if facts["refused"] or facts["trusted"]:
+        typer.echo(
+            f"  refused {facts['refused']} times what is not as it was written, took "
+            f"{facts['trusted']} things as a stop had left them: `ckfs-keys audit show`"
+        )
 
 
 def _ask(mountpoint: str, store: str) -> dict[str, Any]:

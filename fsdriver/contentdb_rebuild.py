@@ -9,16 +9,18 @@ import base64
 import os
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from typing import Final
 
-from fsdriver import contentdb_file
+from fsdriver import contentdb_file, pendingreplay
 from fsdriver.contentdb_file import GENERATION_MAX, ID_SIZE, Meta, Row
 from fsdriver.contentdb_transfer import known_policies, place_of
-from fsdriver.errors import CkfsError, NameBindingMismatch
+from fsdriver.errors import CkfsError, NameBindingMismatch, StoreDamaged, StoreError
 from fsdriver.filereader import FileReader
 from fsdriver.folder import Folder
 from fsdriver.format.geometry import HEADER_SIZE
+from fsdriver.knownentries import KnownEntries
 from fsdriver.offline import OfflineStore
 from fsdriver.storewalk import WalkedEntry, walk
 from keyhierarchy.errors import KeyHierarchyError, RootKeyUnavailable, StorageUnavailable
@@ -27,6 +29,12 @@ PROBLEMS_KEPT: Final = 100
 _KEYS_EVERY: Final = 1000
 _TRY_AGAIN: Final = (RootKeyUnavailable, StorageUnavailable)
 """Not the store's fault: what cannot be opened now must not be taken for damaged."""
+
+
+class NotReplayed(StoreError):
+    """What a stopped driver wrote is not in its place yet, and so would not be noted."""
+
+    exit_code = 30
 
 
 @dataclass(slots=True)
@@ -49,8 +57,9 @@ class Counts:
 def rebuild(store: OfflineStore, progress: Callable[[Counts], None]) -> Counts:
     """Write the database anew, complete. The store's lock must be held.
 
-    Raises StoreError, or an error of the key hierarchy if a key does not answer.
+    Raises NotReplayed, StoreError, or an error of the key hierarchy if a key does not answer.
     """
+    _require_replayed(store)
     work = _Rebuild(store, progress)
     contentdb_file.replace(
         place_of(store.host_folder),
@@ -59,6 +68,22 @@ def rebuild(store: OfflineStore, progress: Callable[[Counts], None]) -> Counts:
         work.rows(),
     )
     return work.counts
+
+
+def _require_replayed(store: OfflineStore) -> None:
+    """But where no mount could put it in place before a rebuild was made."""
+    try:
+        known = KnownEntries.of(store)
+    except StoreDamaged:
+        return
+    with closing(known) if known is not None else nullcontext():
+        if pendingreplay.is_rolled_back(store, known):
+            return
+        if pendingreplay.left_by(store, store.unended(), known):
+            raise NotReplayed(
+                f"the last driver of {store.path} was stopped, and what it wrote last lies in the "
+                "journal and not in its place: mount the store once, unmount it, and rebuild then"
+            )
 
 
 class _Rebuild:

@@ -17,18 +17,23 @@ _KEPT: Final = 50
 
 
 class Incidents:
-    """Since the last time that they were written."""
+    """Since the last time that they were written, and how many in all."""
 
     def __init__(self) -> None:
         self._refused: list[str] = []
         self._more = 0
         self._trusted = 0
+        self.refused = 0
+        """In this mount, each time that a program met one."""
+        self.trusted = 0
 
     def note(self, place: str, error: Exception) -> None:
         """`place` is where it lies in the store: names of the mount do not go into the log."""
         if isinstance(error, Recovered):
             self._trusted += 1
+            self.trusted += 1
         elif isinstance(error, Damaged):
+            self.refused += 1
             if len(self._refused) < _KEPT:
                 self._refused.append(f"{type(error).__name__}: {place}: {error}")
             else:

@@ -191,6 +191,12 @@ class Journal(Pending):
         """What a checkpoint would have to put in place."""
         return self.current.size - HEAD_SIZE
 
+    @property
+    def waiting_bytes(self) -> int:
+        """The same, with what a checkpoint has not finished with."""
+        closing = self.closing.size - HEAD_SIZE if self.closing is not None else 0
+        return self.pending_bytes + closing
+
     def draft(self, buffer: memoryview, images: Sequence[tuple[int, int]]) -> Draft:
         """A transaction to be filled in; `buffer` from `size_of(images)`."""
         return Draft(buffer, images)

@@ -18,8 +18,9 @@ import msgspec
 import structlog
 import trio
 
-from fsdriver import hardening, logs, mountpoints, store
+from fsdriver import durability, hardening, logs, mountpoints, store
 from fsdriver.backing import Backing
+from fsdriver.contentdb_transfer import known_policies
 from fsdriver.control import Control
 from fsdriver.errors import CkfsError, MountRefused, StoreError, StoreRolledBack
 from fsdriver.filesystem import Filesystem
@@ -114,6 +115,9 @@ class Mount:
             if isinstance(error, StoreRolledBack):
                 self.hierarchy.note_incident(REFUSED, "refused", str(error))
             raise
+        pinned = tuple(known_policies(host_folder))
+        if pinned != started.entries.policies():
+            started.entries.note_policies(pinned)
         tree = Tree(
             backing,
             root,
@@ -130,6 +134,7 @@ class Mount:
             self.filesystem, request.store, self.status, self.site_status
         )
         self.filesystem.checkpoints = started.checkpoints
+        self._started, self._session = started, session
         undo.callback(self._end, book, session)
         self.transport = Pyfuse3Transport(
             self.filesystem,
@@ -238,6 +243,12 @@ class Mount:
             "chunk_size": self.document.chunk_size,
             "read_only": self.request.options.read_only,
             **self.filesystem.counts(),
+            "durability": durability.facts(
+                self._started.checkpoints,
+                self._session,
+                self._started.entries,
+                self.filesystem.incidents,
+            ),
             "state_dir": self.request.state_dir,
             **self._hardened.facts(),
             "policies": [msgspec.to_builtins(policy) for policy in self.hierarchy.policy_status()],

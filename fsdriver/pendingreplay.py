@@ -27,6 +27,18 @@ def waiting(store: OfflineStore, known: KnownEntries | None, *, at_work: bool) -
         )
 
 
+def left_by(store: OfflineStore, sessions: frozenset[bytes], known: KnownEntries | None) -> bool:
+    """Whether drivers of these sessions left anything that the next mount puts in place."""
+    with _found(store) as found:
+        return any(
+            True
+            for one in found
+            if one.cipher.head.session in sessions
+            and (known is None or one.cipher.head.epoch > known.checkpoint)
+            for _change in one.transactions(store.backing)
+        )
+
+
 def is_rolled_back(store: OfflineStore, known: KnownEntries | None) -> bool:
     """Whether the journal is older than the newest checkpoint that this host knows of.
 

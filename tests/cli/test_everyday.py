@@ -85,6 +85,35 @@ def test_status(made):
     assert "noatime" in (line for line in _options(made))
 
 
+def test_status_says_how_safe_the_work_is(made):
+    made.mount()
+    own = made.status()["durability"]
+    assert own["checkpoint_seconds"] is None
+    assert own["failed"] == ""
+    assert own["content_database"] == "complete"
+    assert (own["journal_bytes"], own["refused"], own["trusted"]) == (0, 0, 0)
+    assert "no checkpoint yet, content database complete" in made.run("status").stdout
+    place = made.mountpoint / "file"
+    place.write_bytes(b"x" * 70_000)
+    with made.backing_of(place).open("r+b") as backing:
+        backing.seek(600)
+        backing.write(b"damage")
+    made.remount()
+    with pytest.raises(OSError, match="Input/output"):
+        place.read_bytes()
+    made.refusals()
+    assert made.status()["durability"]["refused"] == 1
+    assert "refused 1 times" in made.run("status").stdout
+
+
+def test_a_mount_notes_which_keys_the_host_has_pinned(made):
+    """Without an export, which asks the anchor itself."""
+    made.mount()
+    made.umount()
+    known = json.loads(made.run("contentdb", "status", "--json", made.store).stdout)
+    assert known["policies"] == 1
+
+
 def _options(made):
     with open("/proc/self/mountinfo") as lines:
         (line,) = (line for line in lines if str(made.mountpoint) in line)

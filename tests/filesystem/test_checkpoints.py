@@ -7,17 +7,19 @@ import pathlib
 import pytest
 from driver import CALLER, Driver
 
+from fsdriver import durability
 from fsdriver.backing import RENAME_EXCHANGE, Backing
 from fsdriver.changes import Changes
-from fsdriver.errors import Damaged, StoreBusy
+from fsdriver.errors import Damaged, Recovered, StoreBusy
 from fsdriver.format.geometry import HEADER_SIZE
 from fsdriver.inodes import ROOT
 
 SIZE, STRIDE = 4096, 4136
+FSYNC = -1
 
 
 class Watching(Backing):
-    """A store that says what was synced, and whose writes to one file fail at one offset."""
+    """A store that says what was synced, and where a write to a file, or an fsync of it, fails."""
 
     def __init__(self) -> None:
         self.synced: list[str] = []
@@ -30,6 +32,8 @@ class Watching(Backing):
 
     def sync(self, descriptor):
         self.synced.append(self.path(descriptor))
+        if self.failing == (self.path(descriptor), FSYNC):
+            raise OSError(errno.EIO, "failed")
         super().sync(descriptor)
 
     def sync_data(self, descriptor):
@@ -277,3 +281,59 @@ def test_after_a_stop_a_damaged_page_of_a_map_is_no_empty_file(driver):
     driver.open()
     with pytest.raises(Damaged):
         driver.read_file("file")
+
+
+# What `ckfs status` says
+
+
+def said(driver) -> durability.Durability:
+    return durability.facts(
+        driver.fs.checkpoints, driver.session, driver.entries, driver.fs.incidents
+    )
+
+
+def test_what_waits_is_told_until_a_checkpoint_has_ended(driver):
+    driver.write_file("file", b"a" * 2 * SIZE)
+    assert said(driver)["journal_bytes"] == 0
+    assert said(driver)["checkpoint_seconds"] is None
+    driver.write_file("file", b"b" * SIZE)
+    assert STRIDE < said(driver)["journal_bytes"] < 2 * STRIDE
+    steps = driver.fs.checkpoints.steps()
+    next(steps)
+    driver.write_file("file", b"c" * SIZE)
+    assert said(driver)["journal_bytes"] > 2 * STRIDE
+    steps.close()
+    driver.checkpoint()
+    assert said(driver)["journal_bytes"] == 0
+    assert said(driver)["checkpoint_seconds"] == 0
+    assert said(driver)["failed"] == ""
+
+
+def test_a_failed_sync_is_told(driver):
+    driver.write_file("file", b"a" * SIZE)
+    driver.backing.failing = ("the store", 0)
+    with pytest.raises(OSError, match="failed"):
+        driver.checkpoint()
+    assert "until the store is mounted again" in said(driver)["failed"]
+    driver.write_file("new", b"what replaces nothing is taken")
+    with pytest.raises(OSError, match="unmount"):
+        driver.write_file("file", b"b")
+    driver.backing.failing = None
+
+
+def test_a_failed_fsync_is_told(driver):
+    driver.write_file("file", b"a" * SIZE)
+    wait = driver.fs.begin_fsync(opened(driver), data_only=False)
+    driver.backing.failing = (driver.backing_path("file"), FSYNC)
+    with pytest.raises(OSError, match="failed"):
+        wait()
+    assert "an fsync failed" in said(driver)["failed"]
+
+
+def test_what_was_refused_and_trusted_is_counted_whoever_has_written_it_down(driver):
+    for _attempt in range(2):
+        driver.tree.report(None, Recovered("recovered"))
+        driver.fs.errno_of(Damaged("damaged"))
+    driver.fs.incidents.take()
+    driver.fs.errno_of(Damaged("damaged otherwise"))
+    assert (said(driver)["refused"], said(driver)["trusted"]) == (2, 1)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sqlite3
 import stat
 import subprocess
 from contextlib import closing
@@ -90,6 +91,51 @@ def never(older):
 
 
 # Rebuild
+
+
+@pytest.fixture
+def stopped(tmp_path):
+    """A driver, to be killed or to end well, whose last write replaced a chunk."""
+    driver = Driver(str(tmp_path))
+    driver.write_file("file", b"old")
+    driver.reopen()
+    driver.write_file("file", b"new")
+    yield driver
+    driver.drop()
+
+
+def test_a_rebuild_waits_until_the_journal_is_in_place(stopped):
+    stopped.drop()
+    with OfflineStore.open(stopped.store, stopped.state_dir) as store:
+        before = content(store)
+        with pytest.raises(contentdb_rebuild.NotReplayed, match="mount the store once"):
+            rebuild(store)
+        assert content(store) == before
+        os.unlink(contentdb_transfer.place_of(store.host_folder))
+        with pytest.raises(contentdb_rebuild.NotReplayed):
+            rebuild(store)
+    stopped.open()
+    assert stopped.read_file("file") == b"new"
+    stopped.close()
+    with OfflineStore.open(stopped.store, stopped.state_dir) as store:
+        assert rebuild(store).unreadable == 0
+
+
+def test_a_rebuild_does_not_wait_for_a_mount_that_only_a_rebuild_makes_possible(stopped):
+    """The database is broken, or the store was put back: nothing else would take the journal."""
+    stopped.checkpoint()
+    stopped.write_file("file", b"newer")
+    stopped.drop()
+    with OfflineStore.open(stopped.store, stopped.state_dir) as store:
+        place = contentdb_transfer.place_of(store.host_folder)
+        with closing(sqlite3.connect(place)) as database, database:
+            database.execute("UPDATE meta SET checkpoint = checkpoint + 100")
+        assert rebuild(store).unreadable == 0
+        with open(place, "r+b") as database:
+            database.write(b"no database")
+        assert rebuild(store).unreadable == 0
+    stopped.open()
+    assert stopped.read_file("file") == b"newer"
 
 
 def test_a_rebuild_knows_every_entry(store, host):

@@ -1,6 +1,6 @@
 """What a program asked to be on the disk is there: the power of the store's disk is cut at once.
 
-Every way of asking alone, on a disk of its own, since a sync of one file often carries others along.
+Every way of asking alone, on a disk of its own: a sync of one file often carries others along.
 """
 
 from __future__ import annotations
