@@ -49,7 +49,7 @@ class AttributeView:
 
     def of(self, inode: Inode, status: os.stat_result) -> Attributes:
         """`status` as a program is to see it."""
-        if inode.missing:
+        if inode.refusal is not None:
             return Attributes(inode.number, stat.S_IFREG, 0, *(0,) * 9)
         mode = status.st_mode
         size = status.st_size

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from fsdriver import control, listing
+from fsdriver import control, listing, lookups
 from fsdriver.attributes import Attributes
 from fsdriver.changes import Changes, change
 from fsdriver.errors import CkfsError, refuse
@@ -81,7 +81,7 @@ class Filesystem:
 
     def lookup(self, parent: int, name: bytes) -> Attributes:
         """Counts as one lookup; ENOENT when there is no such name."""
-        return self._counted(*self._tree.look_up(self._inode(parent), name))
+        return self._counted(*lookups.look_up(self._tree, self._inode(parent), name))
 
     def forget(self, number: int, count: int) -> None:
         """Take back `count` lookups."""

@@ -234,6 +234,13 @@ def read_record(backing: Backing, descriptor: int) -> bytes:
             f"the folder has no {directory.RECORD_NAME}: it is foreign to the store, or the file "
             "was deleted; restore it from a backup of the store"
         ) from None
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EIO, errno.ENXIO):
+            raise
+        raise DirectoryRecordInvalid(
+            f"the folder's {directory.RECORD_NAME} cannot be read ({error.strerror}): something "
+            "else was put in its place, or the disk fails; restore it from a backup of the store"
+        ) from None
     try:
         return backing.read(record, directory.RECORD_SIZE + 1, 0)
     finally:

@@ -9,13 +9,15 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final
 
+from fsdriver.errors import Damaged
+
 if TYPE_CHECKING:
     from fsdriver.folder import Folder
     from fsdriver.openfile import OpenFile
 
 ROOT: Final = 1
 _REUSED: Final = 1 << 48
-_MISSING: Final = 1 << 62
+_REFUSED: Final = 1 << 62
 
 Key = tuple[int, int]
 
@@ -31,12 +33,12 @@ class Inode:
         "links",
         "lookups",
         "made_in",
-        "missing",
         "name",
         "number",
         "open",
         "parent",
         "prepared",
+        "refusal",
         "sync_failed",
         "synced",
         "vetted",
@@ -55,8 +57,8 @@ class Inode:
         """The backing name of an entry that its folder did not write."""
         self.folder: Folder | None = None
         self.open: OpenFile | None = None
-        self.missing = False
-        """Whether it stands for an entry that somebody deleted in the store."""
+        self.refusal: Damaged | None = None
+        """Why it only stands for an entry: deleted in the store, or another file's by a link."""
         self.made_in = -1
         """After how many checkpoints' beginnings it was made, if in this mount."""
         self.prepared: tuple[bytes, int, int] | None = None
@@ -109,8 +111,8 @@ class InodeTable:
         self._numbers[ROOT] = self.root
         self._keys[self.root.key] = self.root
         self._device = root.st_dev
-        self._last_missing = _MISSING
-        self._missing: list[Inode] = []
+        self._last_refused = _REFUSED
+        self._refused: dict[tuple[Inode, bytes], Inode] = {}
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -151,18 +153,17 @@ class InodeTable:
         inode.add_name(parent, name)
         return inode
 
-    def enter_missing(self, parent: Inode, name: bytes) -> Inode:
-        """Of a name that should be in the store and is not."""
-        for inode in self._missing:
-            if inode.parent is parent and inode.name == name:
-                return inode
-        self._last_missing += 1
-        inode = Inode(self._last_missing, (-1, self._last_missing), stat.S_IFREG)
-        inode.missing = True
-        inode.add_name(parent, name)
-        self._numbers[inode.number] = inode
-        self._keys[inode.key] = inode
-        self._missing.append(inode)
+    def enter_refused(self, parent: Inode, name: bytes, refusal: Damaged) -> Inode:
+        """Of a name that leads to nothing, or to what is not its own."""
+        inode = self._refused.get((parent, name))
+        if inode is None:
+            self._last_refused += 1
+            inode = Inode(self._last_refused, (-1, self._last_refused), stat.S_IFREG)
+            inode.add_name(parent, name)
+            self._numbers[inode.number] = inode
+            self._keys[inode.key] = inode
+            self._refused[parent, name] = inode
+        inode.refusal = refusal
         return inode
 
     def replace_key(self, inode: Inode, status: os.stat_result) -> None:
@@ -193,6 +194,7 @@ class InodeTable:
         if self._keys.get(inode.key) is inode:
             del self._keys[inode.key]
         self._numbers.pop(inode.number, None)
-        if inode.missing:
-            self._missing.remove(inode)
+        if inode.refusal is not None:
+            for name in [one for one, other in self._refused.items() if other is inode]:
+                del self._refused[name]
         return inode

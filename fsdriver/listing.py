@@ -6,8 +6,9 @@ nobody can open: a smaller folder would tell no one. Whoever removes that name a
 
 from collections.abc import Iterator
 
+from fsdriver import lookups
 from fsdriver.attributes import Attributes
-from fsdriver.errors import NameInvalid
+from fsdriver.errors import EntryMissing, NameInvalid
 from fsdriver.folder import Folder, Listed
 from fsdriver.handles import Handle
 from fsdriver.inodes import Inode
@@ -48,15 +49,25 @@ def walk(tree: Tree, handle: Handle, start: int) -> Iterator[tuple[bytes, Attrib
         try:
             status = tree.backing.stat(folder.descriptor, listed.text)
         except OSError as error:
-            gone = isinstance(error, FileNotFoundError)
-            if gone and not tree.expectations.misses(folder, listed.text):
+            reason = _why_not(tree, folder, listed.text, error)
+            if reason is None:
                 continue  # removed since the listing was made
-            inode, status = tree.missing(parent, listed.name)
+            status = tree.status(tree.inodes.root)
+            inode = tree.inodes.enter_refused(parent, listed.name, reason)
         else:
-            inode = tree.inodes.enter(status, parent, listed.name)
-        if listed.foreign:
-            inode.foreign = listed.text
+            place = lookups.place_of(folder, listed)
+            inode = lookups.enter(tree, parent, listed.name, place, status, foreign=listed.foreign)
         try:
             yield listed.name, tree.attributes(inode, status), at + len(dots) + 1
         finally:
             tree.inodes.drop_if_unused(inode)
+
+
+def _why_not(tree: Tree, folder: Folder, text: str, error: OSError) -> EntryMissing | None:
+    if not isinstance(error, FileNotFoundError):
+        return EntryMissing(f"the entry {text!r} cannot be looked at: {error.strerror}")
+    try:
+        tree.expectations.miss(folder, text)
+    except EntryMissing as missing:
+        return missing
+    return None

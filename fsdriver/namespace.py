@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, NamedTuple
 
+from fsdriver import lookups
 from fsdriver.errors import EntryMissing, refuse
 from fsdriver.folder import (
     TEMPORARY,
@@ -191,7 +192,7 @@ class Namespace:
         disk before the removal does, and the name would then be refused.
         """
         try:
-            place, status, _foreign = self._tree.find(parent, name)
+            place, status, _foreign = lookups.find(self._tree, parent, name)
         except EntryMissing:
             self._accept_loss(parent, name)
             return
@@ -217,7 +218,7 @@ class Namespace:
     def remove_directory(self, parent: Inode, name: bytes) -> None:
         """ENOTEMPTY unless only the driver's own files are left in it."""
         try:
-            place, status, foreign = self._tree.find(parent, name)
+            place, status, foreign = lookups.find(self._tree, parent, name)
         except EntryMissing:
             self._accept_loss(parent, name)
             return

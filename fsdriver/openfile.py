@@ -157,7 +157,7 @@ class OpenFile:
         end = offset + len(view)
         file.geometry.require_size(end)
         if not offset and not file.state.size and not file.journaled:
-            self._write_from_empty(view)
+            self._changing(lambda: self._write_from_empty(view))
         else:
             self._changing(lambda: self._write_run(offset, view))
         return len(view)

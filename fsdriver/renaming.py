@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
+from fsdriver import lookups
 from fsdriver.backing import RENAME_EXCHANGE, RENAME_NOREPLACE
-from fsdriver.errors import Recovered, refuse
+from fsdriver.errors import EntryMissing, refuse
 from fsdriver.folder import BackingName, kind_of, temporary_name
 from fsdriver.format.names import target_id
 from fsdriver.inodes import Inode
@@ -209,7 +210,7 @@ class Renaming:
         if flags not in (0, RENAME_NOREPLACE, RENAME_EXCHANGE):
             raise refuse(errno.EINVAL)
         tree, backing = self._tree, self._backing
-        source, status, foreign = tree.find(parent, name)
+        source, status, foreign = lookups.find(tree, parent, name)
         folder = tree.folder(new_parent)
         target = Place(folder, folder.backing_name(new_name))
         if foreign or folder.site.lease.site_id != source.folder.site.lease.site_id:
@@ -218,16 +219,14 @@ class Renaming:
             replaced = backing.stat(folder.descriptor, target.name.text)
         except FileNotFoundError:
             replaced = None
-            if tree.expectations.misses(folder, target.name.text):
-                tree.report(
-                    moved_to := tree.inodes.enter_missing(new_parent, new_name),
-                    Recovered(
-                        "was deleted in the store, and another takes its name: the loss is accepted"
-                    ),
-                )
-                tree.inodes.drop_if_unused(moved_to)
-        moved = tree.inodes.enter(status, parent, name)
-        victim = None if replaced is None else tree.inodes.enter(replaced, new_parent, new_name)
+            self._note_loss(target, new_parent, new_name)
+        moved = lookups.enter(tree, parent, name, source, status, foreign=False)
+        if moved.refusal is not None:
+            raise moved.refusal
+        victim = None
+        if replaced is not None:
+            # Under a link that somebody made in the store it is not this file that goes.
+            victim = tree.inodes.find(replaced) or tree.inodes.enter(replaced, new_parent, new_name)
         try:
             if flags == RENAME_EXCHANGE and replaced is None:
                 raise refuse(errno.ENOENT)
@@ -243,6 +242,15 @@ class Renaming:
             for inode in (moved, victim):
                 if inode is not None and tree.inodes.drop_if_unused(inode) is not None:
                     tree.discard(inode)
+
+    def _note_loss(self, target: Place, new_parent: Inode, new_name: bytes) -> None:
+        """What was deleted in the store loses its name for good, which nobody is refused for."""
+        tree = self._tree
+        if tree.expectations.misses(target.folder, target.name.text):
+            lost = EntryMissing("it was deleted in the store, and another takes its name")
+            inode = tree.inodes.enter_refused(new_parent, new_name, lost)
+            tree.report(inode, lost)
+            tree.inodes.drop_if_unused(inode)
 
     def _check_replace(
         self, status: os.stat_result, replaced: os.stat_result, target: Place

@@ -102,23 +102,30 @@ class _Candidate:
         self._folder = folder
         self._name = name
         self._descriptor = -1
+        self._writable = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_error: object) -> None:
+        self._shut()
+
+    def _shut(self) -> None:
         if self._descriptor >= 0:
             self._backing.close(self._descriptor)
+            self._descriptor = -1
 
-    def descriptor(self) -> int:
-        """For reading and writing; raises OSError."""
-        if self._descriptor < 0:
-            self._descriptor = self._backing.open_file(self._folder, self._name, writable=True)
+    def descriptor(self, *, writable: bool = True) -> int:
+        """Raises OSError."""
+        if self._descriptor < 0 or (writable and not self._writable):
+            self._shut()
+            self._descriptor = self._backing.open_file(self._folder, self._name, writable=writable)
+            self._writable = writable
         return self._descriptor
 
     def file_id(self) -> bytes | None:
         """The one in the header; None when no header was written before the power went."""
-        return _file_id(self._backing, self.descriptor())
+        return _file_id(self._backing, self.descriptor(writable=False))
 
 
 def _file_id(backing: Backing, descriptor: int) -> bytes | None:

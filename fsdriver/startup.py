@@ -3,8 +3,10 @@
 The store's lock is held and the session is on record. Nothing else has looked at the store yet.
 """
 
+import errno
 import os
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 import structlog
@@ -47,9 +49,13 @@ def start(
     Raises StoreRolledBack for a store older than this host knows, StoreBusy for one that another
     host's driver left in the middle of something, StoreError, StoreDamaged, OSError.
     """
-    entries = ContentDatabase.open(
-        os.path.join(host_folder, FILE_NAME), store_id, complete_if_new=False
-    )
+    known = os.path.join(host_folder, FILE_NAME)
+    if not os.path.lexists(known):
+        _log.warning(
+            "first sight",
+            reason="this host has no content database of the store: what is in it is trusted now",
+        )
+    entries = ContentDatabase.open(known, store_id, complete_if_new=False)
     undo.callback(entries.close)
     session.generations = entries
     control = backing.open_directory(root, CONTROL_FOLDER)
@@ -60,11 +66,13 @@ def start(
         _look_through(backing, root, control, metadata_key, session, entries, undo)
         return Started(entries, None)
     entries.begin_session(session.follows_one)
-    folder = oldjournals.folder_of(backing, control)
+    with _ours_alone():
+        folder = oldjournals.folder_of(backing, control)
     undo.callback(backing.close, folder)
     if session.follows_one or session.accepts_all:
         _require_whole(backing, folder, metadata_key)
-    found = oldjournals.find(backing, folder, metadata_key)
+    with _ours_alone():
+        found = oldjournals.find(backing, folder, metadata_key)
     try:
         newest = _require_newest(found, entries)
         _replay(backing, root, found, session, entries)
@@ -77,6 +85,20 @@ def start(
     undo.callback(writing.close)
     session.use(writing)
     return Started(entries, Checkpoints(backing, root, session, entries))
+
+
+@contextmanager
+def _ours_alone() -> Iterator[None]:
+    """A symlink, a FIFO or a file where the journal's folder or its files should be."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENOTDIR, errno.EIO, errno.ENXIO, errno.EISDIR):
+            raise
+        raise StoreDamaged(
+            f"{CONTROL_FOLDER}/{FOLDER} cannot be used ({error.strerror}): something else was put "
+            "in its place, or the disk fails; restore it from a backup of the store"
+        ) from None
 
 
 def _require_whole(backing: Backing, folder: int, metadata_key: bytes) -> None:

@@ -5,6 +5,7 @@ store can edit it, so it carries a MAC under a key of the root folder's site, wh
 mount; before that its fields are only believed enough to find that key (FORMAT.md section 1).
 """
 
+import errno
 import os
 import shutil
 from hmac import compare_digest
@@ -80,8 +81,11 @@ def control_folder(store: str) -> str:
 def load(store: str) -> StoreDocument:
     """Raises NotAStore, StoreTooNew or StoreDamaged; says nothing of authenticity yet."""
     place = os.path.join(control_folder(store), DOCUMENT)
+    if os.path.islink(control_folder(store)):
+        raise StoreDamaged(f"{control_folder(store)} is a symlink, which no ckfs makes")
     try:
-        with open(place, "rb") as file:
+        descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
             raw = file.read(1 << 16)
     except (FileNotFoundError, NotADirectoryError):
         raise NotAStore(
@@ -93,6 +97,8 @@ def load(store: str) -> StoreDocument:
             f"{place} may not be read by this account (permission denied); run as the store's owner"
         ) from None
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise StoreDamaged(f"{place} is a symlink, which no ckfs makes") from None
         raise NotAStore(f"{place} cannot be read: {error.strerror}") from None
     try:
         head = msgspec.json.decode(raw, type=_Head)

@@ -4,13 +4,14 @@ The lock says nothing, since whoever owns the store reads it; who holds it is to
 folder for the store.
 """
 
+import errno
 import fcntl
 import json
 import os
 from contextlib import suppress
 from typing import Final
 
-from fsdriver.errors import StoreBusy, StoreError
+from fsdriver.errors import StoreBusy, StoreDamaged, StoreError
 from fsdriver.store import control_folder
 
 _LOCK: Final = "lock"
@@ -47,6 +48,10 @@ class StoreLock:
         try:
             self._descriptor = os.open(place, flags | os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+                raise StoreDamaged(
+                    f"{place} is no file ({error.strerror}), and ckfs makes one: remove it"
+                ) from None
             if not read_only:
                 raise StoreError(f"{place} cannot be opened: {error.strerror}") from None
             # A read-only mount of a read-only medium: the folder itself is what is locked.

@@ -16,18 +16,15 @@ from fsdriver.backing import Backing
 from fsdriver.buffers import Buffers
 from fsdriver.errors import (
     DirectoryRecordInvalid,
-    EntryMissing,
     HeaderInvalid,
     NameBindingMismatch,
     refuse,
 )
 from fsdriver.expectations import Entries, Expectations
 from fsdriver.folder import (
-    FOREIGN_SUFFIX,
     BackingName,
     Folder,
     Site,
-    foreign_name,
     is_own,
     kind_of,
     read_record,
@@ -73,7 +70,7 @@ class Tree:
         self.expectations = Expectations(entries, self.session)
         lengths = self.session.journal.lengths if self.session.journal else {}
         self.attributes = AttributeView(self.geometry, lengths, *owner).of
-        self._opener = Opener(
+        self.opener = Opener(
             backing,
             self.session,
             self.expectations,
@@ -240,52 +237,6 @@ class Tree:
         folder = inode if inode.kind == stat.S_IFDIR else inode.parent
         return self.folder(folder or self.inodes.root).site.lease.site_id
 
-    def find(self, parent: Inode, name: bytes) -> tuple[Place, os.stat_result, bool]:
-        """The place and status of a name, and whether it is foreign; raises ENOENT and others."""
-        folder = self.folder(parent)
-        try:
-            known = folder.backing_name(name)
-        except PermissionError:
-            raise refuse(errno.ENOENT) from None
-        try:
-            status = self.backing.stat(folder.descriptor, known.text)
-            return Place(folder, known), status, False
-        except FileNotFoundError:
-            self.expectations.miss(folder, known.text)
-            if not name.endswith(FOREIGN_SUFFIX):
-                raise
-            text = self._foreign_text(folder, name)
-            place = Place(folder, _FOREIGN._replace(text=text))
-            return place, self.backing.stat(folder.descriptor, text), True
-
-    def _foreign_text(self, folder: Folder, name: bytes) -> str:
-        listed, _reasons = folder.listing(self.backing)
-        for entry in listed:
-            if entry.foreign and foreign_name(entry.text) == name:
-                return entry.text
-        raise refuse(errno.ENOENT)
-
-    def look_up(self, parent: Inode, name: bytes) -> tuple[Inode, os.stat_result]:
-        """The inode of a name; the caller counts the lookup. Raises ENOENT and others."""
-        if name in (b".", b".."):
-            inode = parent if name == b"." or parent.parent is None else parent.parent
-            return inode, self.status(inode)
-        try:
-            place, status, foreign = self.find(parent, name)
-        except EntryMissing as error:
-            inode, status = self.missing(parent, name)
-            self.report(inode, error)
-            return inode, status
-        inode = self.inodes.enter(status, parent, name)
-        if foreign and not inode.foreign:
-            inode.foreign = place.name.text
-            self.report(inode, HeaderInvalid("this entry was not written by ckfs: it is foreign"))
-        return inode, status
-
-    def missing(self, parent: Inode, name: bytes) -> tuple[Inode, os.stat_result]:
-        """What stands for a name that should be there and is not; the status is anybody's."""
-        return self.inodes.enter_missing(parent, name), self.status(self.inodes.root)
-
     # Changes, for those that make them
 
     def made(self, parent: Inode, text: str, object_id: bytes) -> None:
@@ -324,7 +275,7 @@ class Tree:
                 folder.site.require()
             return self.backing.stat_open(folder.descriptor)
         place = self.place(inode)
-        if inode.missing:
+        if inode.refusal is not None:
             return self.status(self.inodes.root)
         status = self.backing.stat(place.folder.descriptor, place.name.text)
         if (status.st_dev, status.st_ino) != inode.key:
@@ -389,7 +340,6 @@ class Tree:
         place = self.place(inode)
         if inode.foreign:
             raise HeaderInvalid("this entry was not written by ckfs: it is foreign to the store")
-        if inode.missing:
-            self.expectations.miss(place.folder, place.name.text)
-            raise refuse(errno.ESTALE)
-        return self._opener.open(inode, place, writable=writable, read_only=self.read_only)
+        if inode.refusal is not None:
+            raise inode.refusal
+        return self.opener.open(inode, place, writable=writable, read_only=self.read_only)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.attacks import report
 from tests.attacks.peerrun import peers
-from tests.attacks.run import ours
+from tests.attacks.run import bounded, ours
 
 
 def main() -> int:
@@ -18,7 +18,10 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the matrix there, too")
     asked = parser.parse_args()
     rows = ours()
-    versions = {} if asked.ours else peers(rows)
+    versions: dict[str, str] = {}
+    if not asked.ours:
+        with bounded() as (folder, backing):
+            versions = peers(rows, folder, backing)
     print(report.as_text(rows, versions))
     if asked.json:
         asked.json.write_text(json.dumps(report.as_json(rows, versions), indent=2) + "\n")

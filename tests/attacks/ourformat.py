@@ -1,4 +1,4 @@
-"""Attacks on what only our format has: headers, records, sidecars, bindings, the journal's place."""
+"""Attacks on what only our format has: headers, records, sidecars, bindings."""
 
 from __future__ import annotations
 
@@ -308,9 +308,8 @@ def attribute_of_another(room: Room) -> None:
 
 def change_status(room: Room) -> None:
     place = room.now("file")
-    place.chmod(0o4777)
     os.chown(place, 4321, 4321)
-    os.chmod(place, 0o4777)
+    place.chmod(0o4777)
     os.utime(place, (1, 2))
 
 

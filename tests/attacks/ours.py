@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fsdriver import errors
+from tests.attacks.attack import NO_ATTACK, NOT_FOUND, Attack
 from tests.attacks.looking import ACCEPTED, HIDDEN, OK, STEPS, Seen, look
 from tests.attacks.rooms import CKFS, Room, mark, places_of, truth_of
-from tests.attacks.table import NO_ATTACK, NOT_FOUND, Attack
 from tests.attacks.watching import touched, watch
 from tests.mounted.driving import Driven, parse_log, until
 
@@ -175,10 +175,13 @@ class Rooms:
         for attack in self.attacks:
             room = self.rooms[attack.name]
             seen[attack.name] = look(room.files, room.truth, CKFS.plain)
-            refused = sum(map(_is_incident, parse_log(self.driven.log()[log_from:])))
-            if refused - self._written(audited) > _WAITING:
-                until(lambda: self._written(audited) >= refused, "the audit log is written")
+            self._wait_for_audit(log_from, audited)
         return seen
+
+    def _wait_for_audit(self, log_from: int, audited: int) -> None:
+        refused = sum(map(_is_incident, parse_log(self.driven.log()[log_from:])))
+        if refused - self._written(audited) > _WAITING:
+            until(lambda: self._written(audited) >= refused, "the audit log is written")
 
     def _written(self, audited: int) -> int:
         return sum(one["event"] == _REFUSED for one in self.audit()[audited:])

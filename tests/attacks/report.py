@@ -6,7 +6,7 @@ import errno
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tests.attacks.table import NO_ATTACK, NOT_FOUND
+from tests.attacks.attack import NO_ATTACK, NOT_FOUND
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -13,7 +13,7 @@ import shutil
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,15 +42,15 @@ class Shape:
 CKFS = Shape(header=512, plain=4096, overhead=40, nonce=24)
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """What a program is to find under a name."""
 
     kind: int
     """S_IFREG, S_IFDIR, S_IFLNK, …"""
     content: bytes = b""
     """Of a file; the target of a symlink."""
-    attributes: tuple[tuple[str, bytes], ...] = ()
+    attributes: tuple[tuple[str, bytes], ...] | None = ()
+    """None: not to be looked at."""
 
 
 Truth = dict[str, Entry]

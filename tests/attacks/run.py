@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from tests.attacks.ours import Rooms
 from tests.attacks.report import Row, of_room, of_whole
+from tests.attacks.storetable import STORE_ATTACKS
 from tests.attacks.table import ATTACKS, LIVE
 from tests.attacks.wholerun import Wholes
-from tests.attacks.wholestore import STORE_ATTACKS
 from tests.crash.power.disk import Disk
 from tests.mounted.driving import Driven, detach, mountpoints_below
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from tests.attacks.storetable import STORE_ATTACKS
 from tests.attacks.table import ATTACKS, LIVE
-from tests.attacks.wholestore import STORE_ATTACKS
 
 if TYPE_CHECKING:
-    from tests.attacks.table import Attack
-    from tests.attacks.wholestore import StoreAttack
+    from tests.attacks.attack import Attack
+    from tests.attacks.storetable import StoreAttack
 
 _WORDS = {
     # What the column "found" of the page says of a step.

@@ -10,8 +10,8 @@ import pytest
 import fsdriver
 from tests.attacks.run import ours
 from tests.attacks.specification import disagreements
+from tests.attacks.storetable import STORE_ATTACKS
 from tests.attacks.table import ATTACKS, LIVE
-from tests.attacks.wholestore import STORE_ATTACKS
 
 EVERY = (*ATTACKS, *LIVE, *STORE_ATTACKS)
 

@@ -8,18 +8,19 @@ import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.attacks.looking import OK, STEPS, Seen, look
 from tests.attacks.quick import Commander, QuickDriven
 from tests.attacks.rooms import CKFS, Room, mark, places_of, truth_of
+from tests.attacks.storetable import HARMLESS, StoreAttack
 from tests.attacks.watching import touched, watch
-from tests.attacks.wholestore import HARMLESS, YOUNG, StoreAttack, Whole, work
+from tests.attacks.wholestore import YOUNG, Whole, work
 from tests.mounted.driving import Driven, parse_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
 _AT_ONCE = 2
 _KILLS = 5

@@ -24,27 +24,6 @@ KNOWN = {
     # Told to have failed after it was done: content or name are the new ones.
     "stat in symlink link",
     "stat in truncate old-too 0",
-    "touch in ftruncate old 20000",
-    "touch in truncate old-too 0",
-    "touch in write large 5000",
-    "touch in write old 30000",
-    "touch in write old 40000",
-    "touch in write whole 50",
-    "unlink in rename llllllllllll mmmmmmmmmmmm",
-    # A symlink that could not be renamed is not found any more until the next start.
-    *(
-        f"{call} in rename link moved/link"
-        for call in ("change_times", "make_symlink", "read_symlink", "rename", "stat")
-    ),
-    # A sync failed, and was told; then the session ends as if all were on the disk.
-    "sync in fsync folder/insid",
-    "sync in fsync large",
-    "sync_data in fdatasync whole",
-    "sync_data in link folder/linke linked-too",
-    "sync_data in rename llllllllllll mmmmmmmmmmmm",
-    "sync_data in rename temporary old-too",
-    # The journal was full, room was made, the write went on in place: killed, it is lost.
-    "write in write old 40000",
 }
 
 SAMPLE = 16
