@@ -98,6 +98,8 @@ def told(path: str, doing: str) -> Iterator[None]:
                 "it, or mend it, and try again"
             ) from error
         raise damaged(path, str(error)) from error
+    except UnicodeDecodeError as error:  # of an error's own text, which quotes the file
+        raise damaged(path, "it is malformed") from error
 
 
 _NOT_DAMAGE: Final = frozenset(

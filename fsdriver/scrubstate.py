@@ -15,6 +15,8 @@ from fsdriver.findings import FileReport
 _FILE: Final = "scrub.sqlite"
 _FORMAT: Final = 1
 _COMMIT_SECONDS: Final = 1.0
+_BROKEN: Final = (sqlite3.Error, UnicodeDecodeError)
+"""What a damaged file comes to; the second when an error's own text quotes it."""
 
 
 class ScrubState:
@@ -31,7 +33,7 @@ class ScrubState:
         self._database = sqlite3.connect(self._path, isolation_level=None)
         try:
             self._prepare()
-        except sqlite3.DatabaseError:
+        except _BROKEN:
             # It is not the store's word, so a broken one is no reason to stop.
             self._database.close()
             self.remove()
@@ -59,7 +61,7 @@ class ScrubState:
 
     def close(self) -> None:
         """Keep what was noted."""
-        with suppress(sqlite3.Error):
+        with suppress(*_BROKEN):
             self._database.execute("COMMIT")
         self._database.close()
 
@@ -71,7 +73,7 @@ class ScrubState:
 
     def note(self, report: FileReport) -> None:
         """A file in which nothing was found."""
-        with suppress(sqlite3.Error):
+        with suppress(*_BROKEN):
             self._note(report)
 
     def _note(self, report: FileReport) -> None:
@@ -86,9 +88,12 @@ class ScrubState:
 
     def knows(self, status: os.stat_result) -> bool:
         """Whether this very state of a file was verified; a hard link's other name counts."""
-        row = self._database.execute(
-            "SELECT changed_ns, length FROM verified WHERE inode = ?", (_signed(status.st_ino),)
-        ).fetchone()
+        try:
+            row = self._database.execute(
+                "SELECT changed_ns, length FROM verified WHERE inode = ?", (_signed(status.st_ino),)
+            ).fetchone()
+        except _BROKEN:
+            return False
         return bool(row == (status.st_ctime_ns, status.st_size))
 
 

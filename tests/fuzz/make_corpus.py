@@ -14,9 +14,14 @@ import sys
 import tempfile
 from pathlib import Path
 
+from fsdriver import contentdb_document, contentdb_file
 from fsdriver import folder as folders
+from fsdriver.contentdb_file import Meta
+from fsdriver.findings import FileReport
 from fsdriver.format import directory, filekeys, header, names
 from fsdriver.format.header import HEADER_SIZE, ClearHeader
+from fsdriver.format.journal import NO_CUT, Draft, Transaction, size_of
+from fsdriver.scrubstate import ScrubState
 from fsdriver.sessionbook import SessionBook
 from keyhierarchy import administration, documents, revocation, wrapping
 from keyhierarchy.lifecycle import backups, purgerecord
@@ -24,7 +29,7 @@ from keyhierarchy.roots.service_managed import ServiceManagedRoot
 from keyhierarchy.vault.identifiers import to_base64url
 from keyhierarchy.vault.records import Principal
 from keyhierarchy.wrapping import FileKeyWrapper
-from tests.fuzz import targets_keys, targets_store, targets_vault, world
+from tests.fuzz import targets_keys, targets_recovery, targets_store, targets_vault, world
 from tests.fuzz.engine import CORPUS
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "format.json"
@@ -109,6 +114,56 @@ def _header(raw: bytes, lease) -> None:
     )
     keys = filekeys.derive(file_key, clear.file_id)
     put("header-sealed", header.unseal(raw, header.AESSIV(keys.seal_key)).pack())
+
+
+def recovery() -> None:
+    """A journal with two transactions, exports with rows of every kind, notes of a scrub."""
+    cipher, owner = targets_recovery.cipher(), targets_store.OWNER
+    whole = cipher.sealed_head()
+    put("journal-head", whole)
+    put("journal", whole, whole.ljust(4096, b"\0"))
+    for sequence, cut, images in (
+        (1, NO_CUT, {512: b"a record" * 9, 4648: b"another"}),
+        (2, 512, {}),
+    ):
+        change = Transaction(owner, 4711, cut, 8784, bytes(HEADER_SIZE))
+        sizes = [(offset, len(record)) for offset, record in images.items()]
+        draft = Draft(memoryview(bytearray(size_of(sizes))), sizes)
+        for number, record in enumerate(images.values()):
+            draft.image(number)[:] = record
+        draft.finish(cipher, sequence, change, nonce=bytes(11) + bytes([sequence]))
+        whole += draft.frame
+        put("journal", whole)
+        draft.finish(cipher, 1, change, nonce=bytes(12))
+        put("journal-transaction", bytes(draft.frame)[:-16])
+    for complete, rows in (
+        (True, []),
+        (
+            False,
+            [
+                ("policies", (owner, 1, bytes(32), 2)),
+                ("folders", (owner, 0)),
+                ("entries", (owner, b"35emau34", b"")),
+                ("entries", (owner, b"m5hns623", b"o" * 16)),
+                ("objects", (b"o" * 16, 9)),
+            ],
+        ),
+    ):
+        tables = [table for table, _values in rows]
+        counts = tuple(map(tables.count, contentdb_document.TABLES))
+        head = contentdb_document.Head(Meta(owner, complete, 1, 7, 1795305600), counts)
+        document = targets_recovery.packed_export((head, rows))
+        put("contentdb-export", document)
+        put("contentdb-export-sealed", document[: -contentdb_document.MAC_SIZE])
+        with tempfile.TemporaryDirectory() as place:
+            path = f"{place}/{contentdb_file.FILE_NAME}"
+            contentdb_file.replace(path, head.meta, rows)
+            put("contentdb", Path(path).read_bytes())
+    with tempfile.TemporaryDirectory() as place:
+        for inode in (0, 1, (1 << 64) - 1):
+            with ScrubState(place, resume=True) as state:
+                state.note(FileReport(place="f", path="/f", inode=inode, changed_ns=5, length=6))
+            put("scrub-state", Path(place, "scrub.sqlite").read_bytes())
 
 
 def host() -> None:
@@ -311,5 +366,5 @@ def vault() -> None:
 
 if __name__ == "__main__":
     shutil.rmtree(CORPUS, ignore_errors=True)
-    for part in (store, host, keys, wraps, vault):
+    for part in (store, recovery, host, keys, wraps, vault):
         part()

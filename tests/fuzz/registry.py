@@ -5,11 +5,12 @@
 and at least one file in corpus/<name>/.
 """
 
-from tests.fuzz import targets_keys, targets_store, targets_vault
+from tests.fuzz import targets_keys, targets_recovery, targets_store, targets_vault
 from tests.fuzz.engine import Parser
 
 PARSERS: list[Parser] = [
     *targets_store.PARSERS,
+    *targets_recovery.PARSERS,
     *targets_keys.PARSERS,
     *targets_vault.PARSERS,
 ]
