@@ -47,6 +47,8 @@ class Attack:
     codes: tuple[int, ...] = (errno.EIO,)
     why: str = ""
     """Of what is not found."""
+    shows: Callable[[Room], bool] | None = None
+    """Of what is not found and leaves all content as it was: whether it shows in the mount."""
     due: str = ""
     """What is to be done to our driver before the row holds."""
 

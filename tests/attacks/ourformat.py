@@ -313,6 +313,15 @@ def change_status(room: Room) -> None:
     os.utime(place, (1, 2))
 
 
+def has_another_status(room: Room) -> bool:
+    status = (room.files / "file").stat()
+    return (status.st_mode & 0o7777, status.st_uid, status.st_mtime) == (0o4777, 4321, 2)
+
+
+def has_one_link(room: Room) -> bool:
+    return (room.files / "second").stat().st_nlink == 1
+
+
 # No attack
 
 

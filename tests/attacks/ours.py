@@ -176,6 +176,8 @@ class Rooms:
             room = self.rooms[attack.name]
             seen[attack.name] = look(room.files, room.truth, CKFS.plain)
             self._wait_for_audit(log_from, audited)
+            if attack.shows and not attack.shows(room):
+                seen[attack.name]["."] = Seen(HIDDEN, note="the attack has no effect")
         return seen
 
     def _wait_for_audit(self, log_from: int, audited: int) -> None:

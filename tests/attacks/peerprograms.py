@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _ANSWER = "of no use"
+_PATIENCE = 120.0
+"""CryFS takes a quarter of a minute of scrypt for each mount."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,11 @@ class Mounted:
         self._process.stdin.write(f"{_ANSWER}\n{_ANSWER}\n".encode())
         self._process.stdin.close()
         process = self._process
-        until(lambda: self.is_mounted or process.poll() is not None, f"{self.program.name} mounts")
+        until(
+            lambda: self.is_mounted or process.poll() is not None,
+            f"{self.program.name} mounts",
+            _PATIENCE,
+        )
         return process.poll() or 0
 
     def umount(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import subprocess
@@ -10,8 +9,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tests.attacks.attack import Attack
-from tests.attacks.looking import ACCEPTED, HIDDEN, OK, Seen, look
+from tests.attacks.looking import ACCEPTED, OK, look
 from tests.attacks.ours import folder_of
+from tests.attacks.peerblocks import PeerBlocks
+from tests.attacks.peeroutcome import IGNORED, OLDER_STORE, outcome
 from tests.attacks.peerprograms import PROGRAMS, Mounted, Program
 from tests.attacks.rooms import Room, mark, places_of, truth_of
 from tests.attacks.table import ATTACKS
@@ -23,11 +24,8 @@ if TYPE_CHECKING:
 
 _FIRST, _SECOND = 1000, 2_000_000
 _AT_A_TIME = 10
-_IGNORED = "ignored"
-"""Not shown, not refused, and nothing else is wrong."""
 CONTROL = Attack("control", "nothing", lambda _room: None, victims=(), peers=True)
 """What differs without any attack is a mistake of ours."""
-OLDER_STORE = "older store put back"
 _NO_SYMLINKS = ("rclone crypt",)
 
 
@@ -38,7 +36,8 @@ def peers(rows: list[Row], folder: Path, backing: Path) -> dict[str, str]:
         if not shutil.which(program.binary):
             continue
         versions[program.name] = _version(program)
-        told = PeerRooms(program, folder, backing).run()
+        runs = PeerRooms if program.names else PeerBlocks
+        told = runs(program, folder, backing).run()
         for row in rows:
             row.peers[program.name] = told.get(row.name, "")
     return versions
@@ -85,7 +84,7 @@ class PeerRooms:
             self.mounted.mount()
             told = {attack.name: self._look(attack) for attack in self.attacks}
             self.mounted.umount()
-            assert told[CONTROL.name] == _IGNORED, f"{self.program.name}: {told[CONTROL.name]}"
+            assert told[CONTROL.name] == IGNORED, f"{self.program.name}: {told[CONTROL.name]}"
             return told | {OLDER_STORE: whole}
         finally:
             self.mounted.end()
@@ -175,17 +174,3 @@ class PeerRooms:
         files = self.mounted.mountpoint / room.files.name
         seen = look(files, room.truth, room.shape.plain)
         return outcome([one for one in seen.values() if one.step != OK])
-
-
-def outcome(seen: list[Seen]) -> str:
-    """The worst of it first: wrong data, then a smaller folder, then an error."""
-    if not seen:
-        return _IGNORED
-    accepted = [one for one in seen if one.step == ACCEPTED]
-    if accepted:
-        return ACCEPTED
-    if any(one.step == HIDDEN for one in seen):
-        return HIDDEN
-    codes = sorted({errno.errorcode.get(one.code, str(one.code)) for one in seen})
-    wrong = " after wrong data" if any(one.wrong for one in seen) else ""
-    return f"{' '.join(codes)}{wrong}"

@@ -44,6 +44,7 @@ STATUS = (
         (24,),
         NOT_FOUND,
         why=_STATUS,
+        shows=o.has_another_status,
     ),
     Attack(
         "link broken",
@@ -54,6 +55,7 @@ STATUS = (
         victims=("second",),
         later=o.link_once,
         why=_STATUS,
+        shows=o.has_one_link,
     ),
     # No attack
     Attack(

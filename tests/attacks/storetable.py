@@ -57,6 +57,15 @@ STORE_ATTACKS = (
         exit_code=12,
     ),
     StoreAttack(
+        "site moved",
+        "put the folder of a site in the place of a folder of another one",
+        w.move_a_site,
+        (13,),
+        "enter",
+        kind="DirectoryRecordInvalid",
+        victims=("folder", "folder/inner"),
+    ),
+    StoreAttack(
         "store document modified",
         "change the store document",
         w.document("names", "plaintext"),
@@ -327,6 +336,16 @@ STORE_ATTACKS = (
         kind="recovered",
         victims=("young",),
         killed=True,
+    ),
+    StoreAttack(
+        "killed: last commit put back",
+        "put back a file that was appended to in the last seconds, as it was before",
+        w.put_back_last_commit,
+        (26,),
+        "not found",
+        victims=(w.EVEN,),
+        killed=True,
+        why="that it was newer is committed with a checkpoint only",
     ),
     StoreAttack(
         "killed: names swapped",

@@ -15,7 +15,7 @@ from tests.attacks.quick import Commander, QuickDriven
 from tests.attacks.rooms import CKFS, Room, mark, places_of, truth_of
 from tests.attacks.storetable import HARMLESS, StoreAttack
 from tests.attacks.watching import touched, watch
-from tests.attacks.wholestore import YOUNG, Whole, work
+from tests.attacks.wholestore import EVEN, YOUNG, Whole, even_content, work
 from tests.mounted.driving import Driven, parse_log
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ class Wholes:
         room.files.mkdir()
         room.furnish()
         room.write("gone")
+        (room.files / EVEN).write_bytes(even_content(room))
         marks = mark(driven.mountpoint, _TIMES)
         driven.umount()
         room.before_store = self.backing / "before"

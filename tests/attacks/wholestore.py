@@ -95,6 +95,13 @@ def without(name: str) -> Callable[[Whole], None]:
     return edit
 
 
+def move_a_site(whole: Whole) -> None:
+    """The folder of a site takes the place of a folder of another one."""
+    place = whole.room.now("folder")
+    remove(place)
+    whole.room.now("../site").rename(place)
+
+
 # Documents
 
 
@@ -203,6 +210,12 @@ def older_store_on_a_new_host(whole: Whole) -> None:
 
 
 YOUNG = ("young", "second young")
+EVEN = "whole chunks"
+
+
+def even_content(room: Room) -> bytes:
+    """What more is appended to it is written in place (FORMAT.md 3.4)."""
+    return room.content(EVEN)[: 4 * room.shape.plain]
 
 
 def work(room: Room) -> Truth:
@@ -214,9 +227,12 @@ def work(room: Room) -> Truth:
         os.fsync(file.fileno())
     for name in YOUNG:
         room.write(name)
+    with (room.files / EVEN).open("ab", buffering=0) as file:
+        file.write(chunk)
     (room.files / "gone").unlink()
     old = room.content("file", 2)
     contents = {name: room.content(name) for name in YOUNG}
+    contents[EVEN] = even_content(room) + chunk
     contents["file"] = old[:plain] + chunk + old[2 * plain :]
     return {name: Entry(stat.S_IFREG, content) for name, content in contents.items()}
 
@@ -250,6 +266,10 @@ def zero_in_young(whole: Whole) -> None:
 
 def delete_neighbour(whole: Whole) -> None:
     whole.room.now("neighbour").unlink()
+
+
+def put_back_last_commit(whole: Whole) -> None:
+    whole.room.put(EVEN, whole.room.before(EVEN).read_bytes())
 
 
 def put_back_gone(whole: Whole) -> None:
