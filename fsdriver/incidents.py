@@ -30,7 +30,9 @@ class Incidents:
             self._trusted += 1
         elif isinstance(error, Damaged):
             if len(self._refused) < _KEPT:
-                self._refused.append(f"{type(error).__name__}: {place}: {error}")
+                said = f"{type(error).__name__}: {place}: {error}"
+                # A backing name need not be text, and whoever owns the store chooses it.
+                self._refused.append(said.encode("utf-8", "backslashreplace").decode())
             else:
                 self._more += 1
 
