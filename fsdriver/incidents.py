@@ -35,7 +35,9 @@ class Incidents:
         elif isinstance(error, Damaged):
             self.refused += 1
             if len(self._refused) < _KEPT:
-                self._refused.append(f"{type(error).__name__}: {place}: {error}")
+                said = f"{type(error).__name__}: {place}: {error}"
+                # A backing name need not be text, and whoever owns the store chooses it.
+                self._refused.append(said.encode("utf-8", "backslashreplace").decode())
             else:
                 self._more += 1
 

@@ -208,7 +208,7 @@ class Mount:
     def _write_incidents(self) -> None:
         try:
             self.filesystem.incidents.take().write(self.hierarchy)
-        except KeyHierarchyError as error:
+        except (KeyHierarchyError, OSError) as error:
             _log.error("key trouble", kind=type(error).__name__, reason=str(error))
 
     async def _watch_signals(self) -> None:

@@ -34,8 +34,6 @@ class Attack:
     """Of the line in the log."""
     victims: tuple[str, ...] = ("file",)
     """What is not readable afterwards; all else is."""
-    also: tuple[str, ...] = ()
-    """What need not be."""
     first: Callable[[Room], object] | None = None
     """What its user does beside furnishing the room; the owner keeps a copy of the store as it is
     then."""
@@ -49,8 +47,6 @@ class Attack:
     """Of what is not found."""
     shows: Callable[[Room], bool] | None = None
     """Of what is not found and leaves all content as it was: whether it shows in the mount."""
-    due: str = ""
-    """What is to be done to our driver before the row holds."""
 
 
 CHUNK, SIZE, HEADER = "ChunkInvalid", "SizeMismatch", "HeaderInvalid"

@@ -213,11 +213,7 @@ def judge(result: Result) -> Result:
     """Fill in where it was found, and what is not as the table says."""
     attack, wrong = result.attack, result.wrong
     victims = {path: one for path, one in result.seen.items() if _is_victim(attack, path)}
-    extra = {
-        path: one
-        for path, one in result.seen.items()
-        if path not in victims and (path not in attack.also or one.step not in STEPS)
-    }
+    extra = {path: one for path, one in result.seen.items() if path not in victims}
     for path, one in extra.items():
         if one.note not in ("shown as foreign", "nobody made it"):
             wrong.append(f"{path} should be in order: {one}")

@@ -34,7 +34,6 @@ class Row:
     scrub: list[str] = field(default_factory=list)
     """Kinds of its findings."""
     why: str = ""
-    due: str = ""
     wrong: list[str] = field(default_factory=list)
     """What is not as the table says."""
     peers: dict[str, str] = field(default_factory=dict)
@@ -53,7 +52,6 @@ def of_room(result: Result) -> Row:
         sorted({record["event"] for record in result.audit}),
         sorted({finding["kind"] for finding in result.scrub}),
         attack.why,
-        attack.due,
         result.wrong,
     )
 
@@ -74,7 +72,6 @@ def of_whole(result: WholeResult) -> Row:
         sorted(set(result.audit)),
         [],
         attack.why,
-        attack.due,
         result.wrong,
     )
 
@@ -112,9 +109,7 @@ def as_text(rows: list[Row], versions: dict[str, str]) -> str:
     wrong = [row for row in rows if row.wrong]
     if wrong:
         lines += ["", "* not as it should be:"]
-        for row in wrong:
-            lines.append(f"  {row.name}: {'; '.join(row.wrong)}")
-            lines += [f"    due: {row.due}"] if row.due else []
+        lines += [f"  {row.name}: {'; '.join(row.wrong)}" for row in wrong]
     return "\n".join(lines)
 
 

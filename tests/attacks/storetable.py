@@ -32,13 +32,10 @@ class StoreAttack:
     killed: bool = False
     """After a kill, in a folder that the driver was working in."""
     why: str = ""
-    due: str = ""
-    """What is to be done to our driver before the row holds."""
     repaired: bool = False
     """A `ckfs scrub --repair` goes before the mount."""
 
 
-_CONTROL = "what is no file or folder in the control folder is to be refused as StoreDamaged"
 _KEYSTORE, _JOURNAL = ".ckfs/keystore.json", ".ckfs/journal"
 
 STORE_ATTACKS = (
@@ -187,7 +184,6 @@ STORE_ATTACKS = (
         w.symlink_for(_JOURNAL),
         (),
         exit_code=12,
-        due=_CONTROL,
     ),
     StoreAttack(
         "symlink for a journal file",
@@ -195,7 +191,6 @@ STORE_ATTACKS = (
         w.symlink_for(_JOURNAL + "/a"),
         (),
         exit_code=12,
-        due=_CONTROL,
     ),
     StoreAttack(
         "FIFO for a journal file",
@@ -203,7 +198,6 @@ STORE_ATTACKS = (
         w.fifo_for(_JOURNAL + "/a"),
         (),
         exit_code=12,
-        due=_CONTROL,
     ),
     StoreAttack(
         "symlink for the store document",
@@ -211,7 +205,6 @@ STORE_ATTACKS = (
         w.symlink_for(".ckfs/store.json"),
         (15,),
         exit_code=12,
-        due=_CONTROL,
     ),
     StoreAttack(
         "symlink for the keystore",
@@ -226,7 +219,6 @@ STORE_ATTACKS = (
         w.symlink_for(".ckfs/lock"),
         (),
         exit_code=12,
-        due=_CONTROL,
     ),
     StoreAttack(
         "symlink for the control folder",
@@ -234,7 +226,6 @@ STORE_ATTACKS = (
         w.symlink_for(".ckfs"),
         (),
         exit_code=12,
-        due=_CONTROL,
     ),
     StoreAttack(
         "symlink for the quarantine",
@@ -253,7 +244,6 @@ STORE_ATTACKS = (
         (35,),
         "reported",
         kind="first sight",
-        due="the log is to say that the content database is made anew",
     ),
     StoreAttack(
         "first sight",

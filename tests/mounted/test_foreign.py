@@ -58,8 +58,11 @@ def test_a_file_moved_to_another_folder(driven):
     with fails(errno.EIO):
         (place / "folder" / shown).read_bytes()
     assert {line["event"] for line in driven.refusals()} == {"refused"}
-    with fails(errno.ENOENT):
-        (place / "file").stat()
+    # The host knows that it was there: nobody takes it for removed.
+    assert stat.S_IMODE((place / "file").stat().st_mode) == 0
+    with fails(errno.EIO):
+        (place / "file").read_bytes()
+    assert [line["kind"] for line in driven.refusals()] == ["EntryMissing"]
 
 
 def look_into(path, mode):
