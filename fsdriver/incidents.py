@@ -24,7 +24,7 @@ class Incidents:
         self._more = 0
         self._trusted = 0
         self.refused = 0
-        """In this mount, each time that a program met one."""
+        """In this mount; each file, chunk and reason once, as in the log (reports.py)."""
         self.trusted = 0
 
     def note(self, place: str, error: Exception) -> None:
