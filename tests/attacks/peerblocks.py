@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.attacks.looking import OK, look
+from tests.attacks.looking import HIDDEN, OK, look
 from tests.attacks.peeroutcome import OLDER_STORE, outcome
 from tests.attacks.peerprograms import Mounted, Program
 from tests.attacks.rooms import Room, truth_of
@@ -161,8 +161,10 @@ class PeerBlocks:
                 return f"exit {code}"
             files = mounted.mountpoint / _ROOM
             seen = look(files, self.room.truth, self.program.shape.plain)
-            told = outcome([one for one in seen.values() if one.step != OK])
-            lives = mounted.is_mounted and os.path.isdir(files)
-            return told if lives else f"{told}, then unmounts"
+            told = [one for one in seen.values() if one.step != OK]
+            if mounted.is_mounted and os.path.isdir(files):
+                return outcome(told)
+            # What was not found after it had unmounted itself is hidden by nobody.
+            return f"{outcome([one for one in told if one.step != HIDDEN])}, then unmounts"
         finally:
             mounted.end()
