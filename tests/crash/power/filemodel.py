@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from tests.crash.power.content import described
 
+_PAGE = 4096
+
 
 class FileModel:
     """A file as a program left it, and what it was since it was last made durable."""
@@ -29,6 +31,13 @@ class FileModel:
         lowest = max(end, min(self._sizes))
         self._sizes = {size for size in self._sizes if size >= lowest} | {lowest}
         self.must_exist = True
+
+    def write_part(self, offset: int, data: bytes) -> None:
+        """A write(2) that did not return: the kernel hands it on in parts that end with a page."""
+        end = offset + len(data)
+        for border in range(offset // _PAGE * _PAGE + _PAGE, end, _PAGE):
+            self.write(offset, data[: border - offset])
+        self.write(offset, data)
 
     def write(self, offset: int, data: bytes) -> None:
         end = offset + len(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 from contextlib import suppress
@@ -21,6 +22,12 @@ OLD = {"old-0": 300_000, "old-1": 262_144, "old-2": 70_001}
 _LARGEST = 600_000
 _ALIGNED = 65_536
 _VERBS = ("write", "write", "write", "append", "large", "mapped", "truncate", "rewrite", "dsync")
+
+
+def whole(count: int, data: bytes) -> None:
+    """A driver killed between the parts of one write(2) makes it a short one."""
+    if count != len(data):
+        raise OSError(errno.EIO, f"{count} of {len(data)} bytes were taken")
 
 
 class Overwriting:
@@ -77,12 +84,12 @@ class Overwriting:
         data = written(name, version, at, length)
         if verb in ("write", "large"):
             with ledger.step("write", name, at, length, version):
-                os.pwrite(file, data, at)
+                whole(os.pwrite(file, data, at), data)
         elif verb == "dsync":
             with ledger.step("dsync", name, at, length, version):
                 direct = os.open(path, os.O_WRONLY | os.O_DSYNC)
                 try:
-                    os.pwrite(direct, data, at)
+                    whole(os.pwrite(direct, data, at), data)
                 finally:
                     os.close(direct)
         elif verb == "mapped":
@@ -101,7 +108,7 @@ class Overwriting:
             try:
                 data = written(name, version, 0, length)
                 with ledger.step("write", name, 0, length, version):
-                    os.write(again, data)
+                    whole(os.write(again, data), data)
             finally:
                 with suppress(OSError):
                     os.close(again)
@@ -117,7 +124,8 @@ class Overwriting:
             model = models.setdefault(name, FileModel(rules.chunk_size, exists=False))
             if step.verb in ("write", "dsync", "mapped"):
                 at, length, version = step.facts[1:]
-                model.write(at, written(name, version, at, length))
+                write = model.write if step.done else model.write_part
+                write(at, written(name, version, at, length))
             elif step.verb in ("truncate", "cut"):
                 model.truncate(step.facts[1] if step.verb == "truncate" else 0)
             if step.done and (rules.every_step_is_durable or step.verb == "fsync"):
