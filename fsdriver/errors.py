@@ -18,6 +18,7 @@
        │  ├─ SizeMismatch
        │  ├─ NameBindingMismatch
        │  ├─ NameInvalid
+       │  │  └─ ConflictCopy       a sync client's, and no attack
        │  ├─ DirectoryRecordInvalid
        │  ├─ JournalInvalid
        │  └─ RolledBack            an older state, or one that this host did not make
@@ -128,6 +129,10 @@ class NameBindingMismatch(Damaged):
 
 class NameInvalid(Damaged):
     """A name in the store, or a symlink's target, that this folder's key did not write."""
+
+
+class ConflictCopy(NameInvalid):
+    """A name that a sync client has given to another version of a file that is known here."""
 
 
 class DirectoryRecordInvalid(Damaged):

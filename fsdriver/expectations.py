@@ -8,7 +8,8 @@ import stat
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from fsdriver.errors import EntryMissing, Recovered, RolledBack
+from fsdriver.conflictcopies import candidates
+from fsdriver.errors import ConflictCopy, Damaged, EntryMissing, Recovered, RolledBack
 from fsdriver.folder import Folder
 from fsdriver.format.directory import DirectoryRecord
 from fsdriver.sessions import Session
@@ -105,6 +106,16 @@ class Expectations:
             return True
         known = self._entries.expected(folder.record.directory_id).get(text)
         return not known or not self._session.generations.committed_generation(known)
+
+    def strangeness_of(self, folder: Folder, text: str, reason: Damaged) -> Damaged:
+        """Why a name is foreign: a sync client's copy of a known entry is none of an attacker's."""
+        for client, original in candidates(text):
+            if self.object_of(folder, original):
+                return ConflictCopy(
+                    f"the entry {text!r} is a conflict copy that {client} made of {original!r}; "
+                    "choose one of the two, as with any file that two machines changed"
+                )
+        return reason
 
     # What is not there
 

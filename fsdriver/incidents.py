@@ -6,7 +6,7 @@ owns the store can make any number of incidents.
 
 from typing import Final
 
-from fsdriver.errors import Damaged, Recovered
+from fsdriver.errors import ConflictCopy, Damaged, Recovered
 from keyhierarchy.hierarchy import Hierarchy
 
 REFUSED: Final = "store.refused"
@@ -32,7 +32,7 @@ class Incidents:
         if isinstance(error, Recovered):
             self._trusted += 1
             self.trusted += 1
-        elif isinstance(error, Damaged):
+        elif isinstance(error, Damaged) and not isinstance(error, ConflictCopy):
             self.refused += 1
             if len(self._refused) < _KEPT:
                 said = f"{type(error).__name__}: {place}: {error}"

@@ -20,8 +20,9 @@ def begin(tree: Tree, parent: Inode, reports: Reports) -> list[Listed]:
     """All entries but the dots and the driver's own, as they are now."""
     folder = tree.folder(parent)
     listed, reasons = folder.listing(tree.backing)
-    for reason in reasons:
-        reports.report(parent, reason)
+    foreign = [entry.text for entry in listed if entry.foreign]
+    for text, reason in zip(foreign, reasons, strict=True):
+        reports.report(parent, tree.expectations.strangeness_of(folder, text, reason))
     missing = tree.expectations.missing(folder, [entry.text for entry in listed])
     return listed + [_missing(tree, folder, text) for text in missing]
 

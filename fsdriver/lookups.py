@@ -60,7 +60,8 @@ def look_up(tree: Tree, parent: Inode, name: bytes) -> tuple[Inode, os.stat_resu
         return inode, tree.status(tree.inodes.root)
     inode = enter(tree, parent, name, place, status, foreign=foreign)
     if foreign:
-        tree.report(inode, HeaderInvalid("this entry was not written by ckfs: it is foreign"))
+        strange = HeaderInvalid("this entry was not written by ckfs: it is foreign")
+        tree.report(inode, tree.expectations.strangeness_of(place.folder, place.name.text, strange))
     return inode, status
 
 

@@ -22,7 +22,7 @@ from fsdriver import durability, hardening, logs, mountpoints, store
 from fsdriver.backing import Backing
 from fsdriver.contentdb_transfer import known_policies
 from fsdriver.control import Control
-from fsdriver.errors import CkfsError, MountRefused, StoreError, StoreRolledBack
+from fsdriver.errors import CkfsError, MountRefused, StoreDamaged, StoreError, StoreRolledBack
 from fsdriver.filesystem import Filesystem
 from fsdriver.format.header import FORMAT_VERSION
 from fsdriver.incidents import REFUSED
@@ -37,13 +37,20 @@ from fsdriver.storelock import StoreLock
 from fsdriver.transport.pyfuse3 import Pyfuse3Transport
 from fsdriver.tree import Tree
 from keyhierarchy import statedir
-from keyhierarchy.errors import KeyHierarchyError
-from keyhierarchy.hierarchy import Hierarchy
+from keyhierarchy.errors import (
+    AnchorMismatch,
+    KeyHierarchyError,
+    KeystoreInvalid,
+    WrappedKeyInvalid,
+)
+from keyhierarchy.hierarchy import Hierarchy, note_refused_store
 
 _log = structlog.get_logger("ckfs")
 
 _LOOK_SECONDS = 0.2
 _INCIDENT_SECONDS = 1.0
+_FORGED = (StoreDamaged, StoreRolledBack, AnchorMismatch, KeystoreInvalid, WrappedKeyInvalid)
+"""What the audit log is to hear of, although there is no mount."""
 
 
 @dataclass(slots=True)
@@ -68,9 +75,20 @@ class Mount:
         self._since = datetime.now(UTC)
         self._undo = ExitStack()
         with ExitStack() as undo:
-            self._build(undo)
+            try:
+                self._build(undo)
+            except _FORGED as error:
+                self._note_refused(error)
+                raise
             self._undo = undo.pop_all()
         self._hardened.tell()
+
+    def _note_refused(self, error: Exception) -> None:
+        store_id = bytes.fromhex(self.document.store_id)
+        with suppress(KeyHierarchyError, OSError):
+            note_refused_store(
+                self.request.state_dir, store_id, REFUSED, f"{type(error).__name__}: {error}"
+            )
 
     def _build(self, undo: ExitStack) -> None:
         request, options = self.request, self.request.options
@@ -109,11 +127,9 @@ class Mount:
                 undo,
                 read_only=options.read_only,
             )
-        except BaseException as error:
+        except BaseException:
             if not options.read_only:
                 book.cancel()
-            if isinstance(error, StoreRolledBack):
-                self.hierarchy.note_incident(REFUSED, "refused", str(error))
             raise
         pinned = tuple(known_policies(host_folder))
         if pinned != started.entries.policies():

@@ -7,7 +7,7 @@ from typing import Final
 
 import structlog
 
-from fsdriver.errors import ChunkInvalid, CkfsError, FileError, Recovered
+from fsdriver.errors import ChunkInvalid, CkfsError, ConflictCopy, FileError, Recovered
 from fsdriver.incidents import Incidents
 from fsdriver.inodes import Inode
 from keyhierarchy import errors as keys
@@ -67,5 +67,7 @@ class Reports:
             facts["chunk"] = str(chunk)
         if isinstance(error, Recovered):
             self._log.warning("recovered", **facts)
+        elif isinstance(error, ConflictCopy):
+            self._log.warning("conflict copy", **facts)
         else:
             self._log.error("refused", kind=type(error).__name__, **facts)

@@ -355,3 +355,13 @@ class Hierarchy:
         if any(wrap.slot in CUSTOMER_SLOTS for wrap in policy.current_tik.wraps):
             return self._settings.lease_seconds
         return DEFAULT_LEASE_SECONDS
+
+
+def note_refused_store(state_dir: str, store_id: bytes, event: str, reason: str) -> None:
+    """Record that a store was not opened at all; nothing on a host that does not know it.
+
+    Raises AuditChainBroken or StorageUnavailable where it cannot be written.
+    """
+    folder = statedir.store_folder(state_dir, store_id)
+    if os.path.isdir(folder):
+        AuditLog(folder, store_id).append(event, "refused", reason=reason)

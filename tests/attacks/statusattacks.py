@@ -64,7 +64,7 @@ STATUS = (
         o.conflict_copy,
         (14,),
         NO_ATTACK,
-        NAME,
+        "ConflictCopy",
         victims=(),
     ),
 )

@@ -182,21 +182,21 @@ STORE_ATTACKS = (
         "symlink for the journal",
         "move the journal out and leave a symlink to it",
         w.symlink_for(_JOURNAL),
-        (),
+        (36,),
         exit_code=12,
     ),
     StoreAttack(
         "symlink for a journal file",
         "move a file of the journal out and leave a symlink to it",
         w.symlink_for(_JOURNAL + "/a"),
-        (),
+        (36,),
         exit_code=12,
     ),
     StoreAttack(
         "FIFO for a journal file",
         "put a FIFO in place of a file of the journal",
         w.fifo_for(_JOURNAL + "/a"),
-        (),
+        (36,),
         exit_code=12,
     ),
     StoreAttack(
@@ -217,7 +217,7 @@ STORE_ATTACKS = (
         "symlink for the lock",
         "move the lock out and leave a symlink to it",
         w.symlink_for(".ckfs/lock"),
-        (),
+        (36,),
         exit_code=12,
     ),
     StoreAttack(
