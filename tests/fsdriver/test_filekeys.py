@@ -1,7 +1,9 @@
 """The expansion of a file key, by other means."""
 
 import hmac
+import pickle
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,3 +38,13 @@ def test_another_key_or_file_has_other_keys(first_key, first_id, second_key, sec
     )
     same = (first_key, first_id) == (second_key, second_id)
     assert all((one == other) == same for one, other in zip(first, second, strict=True))
+
+
+def test_keys_are_neither_printed_nor_pickled():
+    keys = filekeys.derive(bytes(32), b"f" * 16)
+    shown = repr(keys) + str(keys)
+    for key in (keys.seal_key, keys.chunk_key, keys.set_key):
+        assert repr(key) not in shown
+        assert key.hex() not in shown
+    with pytest.raises(TypeError, match="not pickled"):
+        pickle.dumps(keys)

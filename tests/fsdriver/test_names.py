@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fsdriver.errors import NameInvalid
 from fsdriver.format import base32hex
-from fsdriver.format.names import NAME_MAX, SYMLINK_OVERHEAD, NameCipher
+from fsdriver.format.names import NAME_MAX, SYMLINK_OVERHEAD, NameCipher, target_id
 from tests.fsdriver.test_filekeys import expand
 from tests.fsdriver.wycheproof import groups
 
@@ -229,3 +229,9 @@ def test_wycheproofs_aes_siv_as_names_use_it():
                 with pytest.raises(InvalidTag):
                     cipher.decrypt(sealed, [associated])
     assert tested >= 100
+
+
+@pytest.mark.parametrize("text", ["", "plain", "\u00e4", "AAAA="])
+def test_a_symlink_that_ckfs_did_not_write_stands_for_nothing(text):
+    with pytest.raises(NameInvalid, match="foreign"):
+        target_id(text)
