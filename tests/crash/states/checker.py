@@ -19,7 +19,7 @@ STRANGER = -1
 
 
 MAKING = ("create", "mkdir")
-NOTES = ("stat",)
+NOTES = ("stat", "leftover")
 """Kinds of findings that are told and are no broken promise: a size that a listing shows before
 the file was ever opened is computed from lengths alone."""
 
