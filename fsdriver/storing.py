@@ -116,6 +116,9 @@ class Plan:
     def write_direct(self) -> None:
         """New chunks to their places."""
         file, geometry = self._file, self._file.geometry
+        if self._direct and self.draft is not None and file.state.dirty:
+            # The length alone would no longer say where a last chunk ends that no header names.
+            file.seal()
         for low, high in self._direct:
             at = self._direct_at[low]
             length = geometry.run_length(low, high, self._state.size)

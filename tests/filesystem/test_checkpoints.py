@@ -337,3 +337,22 @@ def test_what_was_refused_and_trusted_is_counted_whoever_has_written_it_down(dri
     driver.fs.incidents.take()
     driver.fs.errno_of(Damaged("damaged otherwise"))
     assert (said(driver)["refused"], said(driver)["trusted"]) == (2, 1)
+
+
+def test_a_partial_last_chunk_is_not_lost_to_a_stop_behind_it(driver):
+    """Killed after a record was written in place behind it, before the journal named both."""
+    driver.write_file("file", b"a" * SIZE)
+    driver.reopen()
+    handle = driver.fs.open(driver.number("file"), os.O_WRONLY)
+    driver.fs.write(handle, SIZE, b"b" * (SIZE + 900))
+    journal = driver.session.writing_journal
+
+    def stop(*_change):
+        raise KeyboardInterrupt
+
+    journal.append = stop
+    with pytest.raises(KeyboardInterrupt):
+        driver.fs.write(handle, 2 * SIZE + 900, b"c" * 2 * SIZE)
+    driver.drop()
+    driver.open()
+    assert driver.read_file("file") == b"a" * SIZE + b"b" * (SIZE + 900)
