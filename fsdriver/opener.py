@@ -12,6 +12,7 @@ from fsdriver.errors import HeaderInvalid, Recovered
 from fsdriver.expectations import Expectations
 from fsdriver.folder import BackingName, Folder
 from fsdriver.format.geometry import HEADER_SIZE, Geometry
+from fsdriver.format.header import BINDINGS
 from fsdriver.inodes import Inode
 from fsdriver.recovery import recover
 from fsdriver.sealedfile import SealedFile
@@ -95,13 +96,18 @@ class Opener:
     def _recover(self, inode: Inode, file: SealedFile, binding: bytes) -> None:
         bound = binding in file.state.bindings or file.state.unbound
         if not bound:
-            # Its rename reached the disk before its header did.
-            file.state.bindings = (*file.state.bindings[:1], binding)
+            # Its rename reached the disk before its header did. Its other names may be those of
+            # further links, so all of them stay.
+            room = len(file.state.bindings) < BINDINGS
+            file.state.bindings = (*file.state.bindings, binding) if room else ()
+            file.state.unbound = not room
         size, lost, changed = recover(file)
         if not changed and bound:
             return
         also = f", {lost} chunks were never written whole" if lost else ""
-        if not changed:
+        if not changed and file.writable and file.state.unbound:
+            file.rebind_to_none()
+        elif not changed and file.writable:
             file.rebind(file.state.bindings)
         self._report(
             inode, Recovered(f"was being written when its driver stopped: {size} bytes kept{also}")
