@@ -112,7 +112,7 @@ class InodeTable:
         self._keys[self.root.key] = self.root
         self._device = root.st_dev
         self._last_refused = _REFUSED
-        self._refused: dict[tuple[Inode, bytes], Inode] = {}
+        self._refused: dict[tuple[Inode | None, bytes], Inode] = {}
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -195,6 +195,5 @@ class InodeTable:
             del self._keys[inode.key]
         self._numbers.pop(inode.number, None)
         if inode.refusal is not None:
-            for name in [one for one, other in self._refused.items() if other is inode]:
-                del self._refused[name]
+            self._refused.pop((inode.parent, inode.name), None)
         return inode

@@ -75,6 +75,19 @@ def find(backing: Backing, folder: int, metadata_key: bytes) -> list[Found]:
     return sorted(found, key=lambda one: one.cipher.head.epoch)
 
 
+def newest(found: list[Found]) -> int:
+    """The newest epoch; 0 if there is none."""
+    return max((one.cipher.head.epoch for one in found), default=0)
+
+
+def is_older(found: list[Found], checkpoint: int) -> bool:
+    """Whether the store is of a time before the checkpoint that a host knows of; 0 for none.
+
+    Each checkpoint has begun the next epoch but one before the host notes it.
+    """
+    return checkpoint > 0 and newest(found) <= checkpoint + 1
+
+
 def damaged(backing: Backing, folder: int, metadata_key: bytes) -> list[str]:
     """Journal files with a head that does not open: whatever they held is lost."""
     names = []

@@ -40,15 +40,11 @@ def left_by(store: OfflineStore, sessions: frozenset[bytes], known: KnownEntries
 
 
 def is_rolled_back(store: OfflineStore, known: KnownEntries | None) -> bool:
-    """Whether the journal is older than the newest checkpoint that this host knows of.
-
-    Each checkpoint has begun the next epoch but one, so then the whole store is of an older time.
-    """
+    """Whether the journal is older than the newest checkpoint that this host knows of."""
     if known is None or not known.checkpoint:
         return False
     with _found(store) as found:
-        newest = max((one.cipher.head.epoch for one in found), default=0)
-    return newest <= known.checkpoint + 1
+        return oldjournals.is_older(found, known.checkpoint)
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from fsdriver import extentpages
 from fsdriver.errors import ChunkInvalid, SizeMismatch
 from fsdriver.format.extents import ExtentMap
 from fsdriver.format.geometry import HEADER_SIZE, RECORD_OVERHEAD
-from fsdriver.format.journal import Draft, size_of
 from fsdriver.sealedfile import SealedFile
 
 
@@ -75,10 +74,7 @@ def recover(file: SealedFile) -> Outcome:
     state = replace(before, size=size, chunk_set=digest, content_digest=None, dirty=False)
     if file.writable:
         extents, extras = extentpages.fit(file, state, present)
-        lengths = extentpages.images(file, state, extras)
-        draft = Draft(memoryview(bytearray(size_of(lengths))), lengths)
-        extentpages.encrypt(file, state, extras, draft, 0)
-        file.put(draft, state, geometry.ciphertext_size(size))
+        file.put_header(state, extras, geometry.ciphertext_size(size))
         file.extents = extents
     else:
         file.state = state

@@ -125,15 +125,10 @@ class _Candidate:
 
     def file_id(self) -> bytes | None:
         """The one in the header; None when no header was written before the power went."""
-        return _file_id(self._backing, self.descriptor(writable=False))
-
-
-def _file_id(backing: Backing, descriptor: int) -> bytes | None:
-    """The one in the header; None when no header was written before the power went."""
-    raw = backing.read(descriptor, HEADER_SIZE, 0)
-    if not raw.strip(b"\0"):
-        return None
-    try:
-        return ClearHeader.parse(raw).file_id
-    except CkfsError:
-        return b""
+        raw = self._backing.read(self.descriptor(writable=False), HEADER_SIZE, 0)
+        if not raw.strip(b"\0"):
+            return None
+        try:
+            return ClearHeader.parse(raw).file_id
+        except CkfsError:
+            return b""

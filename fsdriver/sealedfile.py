@@ -5,7 +5,7 @@ whatever the number of its links and handles.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from hmac import compare_digest
@@ -286,6 +286,19 @@ class SealedFile:
         self.paged |= bool(state.extent_pages)
         self.note_written()
 
+    def put_header(
+        self,
+        state: SealedState,
+        extras: Sequence[extentpages.Extra] = (),
+        cut: int | None = None,
+    ) -> None:
+        """A header and the records that its map needs, through the journal; no content."""
+        lengths = extentpages.images(self, state, extras)
+        draft = Draft(memoryview(bytearray(size_of(lengths))), lengths)
+        if extras:
+            extentpages.encrypt(self, state, extras, draft, 0)
+        self.put(draft, state, cut)
+
     # Headers
 
     def next_header(self) -> bytes:
@@ -297,8 +310,7 @@ class SealedFile:
     def write_header(self) -> None:
         """Make the present state the sealed one; the file's times stay as they were."""
         if self.journaled is not None:
-            draft = Draft(memoryview(bytearray(size_of(()))), ())
-            self.put(draft, replace(self.state))
+            self.put_header(replace(self.state))
             return
         status = self.backing.stat_open(self.descriptor)
         self.backing.write(self.descriptor, [self.next_header()], 0)
@@ -322,10 +334,7 @@ class SealedFile:
             state = replace(self.state)
             extents, extras = extentpages.fit(self, state, self.extents)
             if extras:
-                lengths = extentpages.images(self, state, extras)
-                draft = Draft(memoryview(bytearray(size_of(lengths))), lengths)
-                extentpages.encrypt(self, state, extras, draft, 0)
-                self.put(draft, state)
+                self.put_header(state, extras)
             else:
                 self.state = state
                 self._write_header_as(dirty=False)

@@ -60,28 +60,26 @@ def start(
     session.generations = entries
     control = backing.open_directory(root, CONTROL_FOLDER)
     undo.callback(backing.close, control)
+    # A read-only mount commits nothing, so the next one for writing counts the stop anew.
+    entries.begin_session(session.follows_one)
     if read_only:
-        # Nothing is committed, so the next mount for writing counts the stop anew.
-        entries.begin_session(session.follows_one)
         _look_through(backing, root, control, metadata_key, session, entries, undo)
         return Started(entries, None)
-    entries.begin_session(session.follows_one)
     with _ours_alone():
         folder = oldjournals.folder_of(backing, control)
     undo.callback(backing.close, folder)
-    if session.follows_one or session.accepts_all:
-        _require_whole(backing, folder, metadata_key)
-    with _ours_alone():
-        found = oldjournals.find(backing, folder, metadata_key)
+    found = _find(backing, folder, metadata_key, session)
     try:
-        newest = _require_newest(found, entries)
+        _require_newest(found, entries)
         _replay(backing, root, found, session, entries)
     finally:
         for one in found:
             backing.close(one.descriptor)
     epochs = {one.name: one.cipher.head.epoch for one in found}
     names = sorted(FILES, key=lambda name: epochs.get(name, 0))
-    writing = Journal(backing, folder, metadata_key, session.id, newest + 1, names)
+    writing = Journal(
+        backing, folder, metadata_key, session.id, oldjournals.newest(found) + 1, names
+    )
     undo.callback(writing.close)
     session.use(writing)
     return Started(entries, Checkpoints(backing, root, session, entries))
@@ -101,6 +99,13 @@ def _ours_alone() -> Iterator[None]:
         ) from None
 
 
+def _find(backing: Backing, folder: int, metadata_key: bytes, session: Session) -> list[Found]:
+    if session.follows_one or session.accepts_all:
+        _require_whole(backing, folder, metadata_key)
+    with _ours_alone():
+        return oldjournals.find(backing, folder, metadata_key)
+
+
 def _require_whole(backing: Backing, folder: int, metadata_key: bytes) -> None:
     for name in oldjournals.damaged(backing, folder, metadata_key):
         place = f"{CONTROL_FOLDER}/{FOLDER}/{name}"
@@ -111,16 +116,14 @@ def _require_whole(backing: Backing, folder: int, metadata_key: bytes) -> None:
         )
 
 
-def _require_newest(found: list[Found], entries: ContentDatabase) -> int:
-    """The newest epoch in the store; every checkpoint has begun the next but one, durably."""
-    newest = max((one.cipher.head.epoch for one in found), default=0)
-    if entries.checkpoint and newest <= entries.checkpoint + 1:
+def _require_newest(found: list[Found], entries: ContentDatabase) -> None:
+    if oldjournals.is_older(found, entries.checkpoint):
         raise StoreRolledBack(
-            f"the store is older than this host knows it (epoch {newest}, checkpoint "
-            f"{entries.checkpoint}): it was put back to an older state, or its journal was "
-            "removed; mount the newest copy, or accept this one with `ckfs contentdb rebuild`"
+            "the store is older than this host knows it (epoch "
+            f"{oldjournals.newest(found)}, checkpoint {entries.checkpoint}): it was put back to "
+            "an older state, or its journal was removed; mount the newest copy, or accept this one "
+            "with `ckfs contentdb rebuild`"
         )
-    return newest
 
 
 def _replay(
@@ -175,9 +178,7 @@ def _look_through(
         found: list[Found] = []
     else:
         undo.callback(backing.close, folder)
-        if session.follows_one or session.accepts_all:
-            _require_whole(backing, folder, metadata_key)
-        found = oldjournals.find(backing, folder, metadata_key)
+        found = _find(backing, folder, metadata_key, session)
     for one in found:
         undo.callback(backing.close, one.descriptor)
     _require_newest(found, entries)

@@ -28,20 +28,16 @@ def begin_header(tree: Tree, inode: Inode, file: SealedFile, *, data_only: bool)
             inode.sync_failed.errno or errno.EIO, "a sync of this file failed before: copy it"
         )
     backing = tree.backing
-    steps = ExitStack()
     journaled = file.journaled
     generation = file.state.generation
-    data = backing.duplicate(file.descriptor)
-    steps.callback(backing.close, data)
-    folders = []
-    for folder in tree.unsynced_folders(inode):
-        changed = tree.changed_in[folder]
-        descriptor = backing.duplicate(tree.folder(folder).descriptor)
-        steps.callback(backing.close, descriptor)
-        folders.append((folder, changed, descriptor))
+    with ExitStack() as taking:
+        data = backing.duplicate(file.descriptor)
+        taking.callback(backing.close, data)
+        folders = _Folders(tree, tree.unsynced_folders(inode), taking)
+        taken = taking.pop_all()
 
     def wait() -> None:
-        with steps:
+        with taken:
             try:
                 # Records in place before the journal, whose headers name them.
                 if data_only:
@@ -51,10 +47,7 @@ def begin_header(tree: Tree, inode: Inode, file: SealedFile, *, data_only: bool)
                 if journaled is not None:
                     for part in list(journaled.parts):
                         file.session.writing_journal.sync(part.epoch)
-                for folder, changed, descriptor in folders:
-                    backing.sync(descriptor)
-                    if tree.changed_in.get(folder) == changed:
-                        tree.changed_in.pop(folder, None)
+                folders.sync()
             except OSError as error:
                 inode.sync_failed = error
                 tree.session.broken = True
@@ -66,25 +59,36 @@ def begin_header(tree: Tree, inode: Inode, file: SealedFile, *, data_only: bool)
 
 def begin_folder(tree: Tree, inode: Inode) -> Waiting:
     """The names in a folder, and the names that lead to it."""
-    backing = tree.backing
-    wanted = {inode: tree.changed_in.get(inode, -1)}
-    wanted.update((one, tree.changed_in[one]) for one in tree.unsynced_folders(inode))
-    steps = ExitStack()
-    folders = []
-    for folder, changed in wanted.items():
-        descriptor = backing.duplicate(tree.folder(folder).descriptor)
-        steps.callback(backing.close, descriptor)
-        folders.append((folder, changed, descriptor))
+    with ExitStack() as taking:
+        above = [one for one in tree.unsynced_folders(inode) if one is not inode]
+        folders = _Folders(tree, [inode, *above], taking)
+        taken = taking.pop_all()
 
     def wait() -> None:
-        with steps:
+        with taken:
             try:
-                for folder, changed, descriptor in folders:
-                    backing.sync(descriptor)
-                    if tree.changed_in.get(folder) == changed:
-                        tree.changed_in.pop(folder, None)
+                folders.sync()
             except OSError:
                 tree.session.broken = True
                 raise
 
     return wait
+
+
+class _Folders:
+    """Folders to be synced: descriptors that nobody closes meanwhile, given back by `taking`."""
+
+    def __init__(self, tree: Tree, folders: list[Inode], taking: ExitStack) -> None:
+        self._tree = tree
+        self._taken = []
+        for folder in folders:
+            descriptor = tree.backing.duplicate(tree.folder(folder).descriptor)
+            taking.callback(tree.backing.close, descriptor)
+            self._taken.append((folder, tree.changed_in.get(folder), descriptor))
+
+    def sync(self) -> None:
+        """On any thread. A name that was changed since then is still to be synced."""
+        for folder, changed, descriptor in self._taken:
+            self._tree.backing.sync(descriptor)
+            if self._tree.changed_in.get(folder) == changed:
+                self._tree.changed_in.pop(folder, None)
