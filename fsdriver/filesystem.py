@@ -2,38 +2,35 @@
 
 Plain values come in and go out: inode numbers, bytes, `Attributes`; whatever is refused is raised
 and `errno_of` says as what. A transport translates and decides nothing. Everything runs on one
-thread; only what `begin_fsync` returns may run on another.
+thread; only what `begin_fsync` returns may run on another. What files hold is contents.py's.
 """
 
 import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from fsdriver import control, listing, lookups
 from fsdriver.attributes import Attributes
 from fsdriver.changes import Changes, change
+from fsdriver.contents import WRITING, Contents
 from fsdriver.errors import CkfsError, refuse
-from fsdriver.handles import Handle
 from fsdriver.incidents import Incidents
 from fsdriver.inodes import Inode
 from fsdriver.namespace import Caller, Namespace
 from fsdriver.renaming import Renaming
 from fsdriver.reports import Reports
-from fsdriver.syncing import Waiting, begin_file, begin_folder
+from fsdriver.syncing import Waiting, begin_folder
 from fsdriver.tree import Tree
 from fsdriver.xattrs import ExtendedAttributes
 
 if TYPE_CHECKING:
-    from fsdriver.checkpoint import Checkpoints
     from fsdriver.control import Control
     from fsdriver.folder import Site
 
-_WRITING: Final = os.O_WRONLY | os.O_RDWR
 
-
-class Filesystem:
+class Filesystem(Contents):
     """The operations of one mount."""
 
     def __init__(
@@ -42,38 +39,21 @@ class Filesystem:
         *,
         read_only: bool = False,
     ) -> None:
-        self._tree = tree
+        super().__init__(tree, read_only=read_only)
         self._reports = Reports(tree.path_in_store)
         tree.report = self._reports.report
-        tree.read_only = read_only
-        self._read_only = read_only
-        self.checkpoints: Checkpoints | None = None
-        """Of a mount that writes."""
         self.control: Control | None = None
         """Answers for the mount itself, if there is one."""
         self._namespace = Namespace(tree)
         self._renaming = Renaming(tree, self._namespace)
         self._xattrs = ExtendedAttributes(tree)
         self._announced: tuple[Inode, bytes, Site] | None = None
-        self._handles: dict[int, Handle] = {}
-        self._next_handle = 1
 
     def errno_of(self, error: Exception, number: int = 0) -> int:
         """What the program gets for an error, after it is logged if it is the store's fault."""
         return self._reports.errno_of(error, self._tree.inodes.get(number))
 
-    def number_of(self, handle: int) -> int:
-        """The inode behind a handle, for messages; 0 when there is none."""
-        opened = self._handles.get(handle)
-        return opened.inode.number if opened else 0
-
     # Inodes and attributes
-
-    def _inode(self, number: int) -> Inode:
-        inode = self._tree.inodes.get(number)
-        if inode is None:
-            raise refuse(errno.ESTALE)
-        return inode
 
     def _counted(self, inode: Inode, status: os.stat_result) -> Attributes:
         inode.lookups += 1
@@ -113,17 +93,13 @@ class Filesystem:
 
     # Names
 
-    def _require_writable(self) -> None:
-        if self._read_only:
-            raise refuse(errno.EROFS)
-
     def create(
         self, parent: int, name: bytes, mode: int, flags: int, caller: Caller
     ) -> tuple[Attributes, int]:
         """Make and open a file in one; counts as one lookup. EEXIST when the name is taken."""
         self._require_writable()
         inode, status = self._namespace.create(self._inode(parent), name, mode, caller)
-        handle = self._open_handle(inode, writing=bool(flags & _WRITING))
+        handle = self._open_handle(inode, writing=bool(flags & WRITING))
         return self._counted(inode, status), handle
 
     def mknod(self, parent: int, name: bytes, mode: int, device: int, caller: Caller) -> Attributes:
@@ -203,82 +179,6 @@ class Filesystem:
         """rename(2); flags as in renameat2(2)."""
         self._require_writable()
         self._renaming.rename(self._inode(parent), name, self._inode(new_parent), new_name, flags)
-
-    # Content
-
-    def _open_handle(self, inode: Inode, *, writing: bool = False) -> int:
-        if inode.open is not None:
-            inode.open.handles += 1
-        handle = self._next_handle
-        self._next_handle += 1
-        self._handles[handle] = Handle(inode, writing=writing)
-        return handle
-
-    def open(self, number: int, flags: int) -> int:
-        """A handle; O_TRUNC is honoured, O_APPEND is the kernel's to resolve."""
-        inode = self._inode(number)
-        writing = bool(flags & _WRITING)
-        if writing or flags & os.O_TRUNC:
-            self._require_writable()
-        content = self._tree.open_content(inode, writable=writing)
-        handle = self._open_handle(inode, writing=writing)
-        if flags & os.O_TRUNC:
-            try:
-                content.truncate(0)
-            except BaseException:
-                self.release(handle)
-                raise
-        return handle
-
-    def may_keep_cache(self, handle: int) -> bool:
-        """Whether the kernel may answer from pages of an earlier open of the same file.
-
-        A chunk put back to an older version is found when the whole file was read, and what is
-        answered from the cache is not read here: so the cache goes until that was done once.
-        """
-        inode = self._handles[handle].inode
-        return inode.vetted or (inode.open is not None and inode.open.vetted)
-
-    def read(self, handle: int, offset: int, length: int) -> memoryview | bytes:
-        """Valid until the next call of any operation."""
-        content = self._handles[handle].inode.open
-        if content is None:
-            raise refuse(errno.EBADF)
-        return content.read(offset, length)
-
-    def write(self, handle: int, offset: int, data: bytes | memoryview) -> int:
-        """All of it, or an error."""
-        opened = self._handles[handle]
-        content = opened.inode.open
-        if content is None or not opened.writing:
-            raise refuse(errno.EBADF)
-        return content.write(offset, data)
-
-    @property
-    def crowded(self) -> bool:
-        """Whether the answer to a write should wait for a checkpoint that is under way."""
-        return self.checkpoints is not None and self.checkpoints.crowded
-
-    def flush(self, handle: int) -> None:
-        """At every close(2) of a descriptor: what fails here, the program still hears of."""
-        content = self._handles[handle].inode.open
-        if content is not None:
-            content.seal()
-
-    def release(self, handle: int) -> None:
-        """The last close of a handle."""
-        inode = self._handles.pop(handle).inode
-        if inode.open is not None:
-            inode.open.handles -= 1
-            self._tree.shut_if_unused(inode)
-
-    def begin_fsync(self, handle: int, *, data_only: bool) -> Callable[[], None]:
-        """Seal now; the result waits for the disk and may be called on another thread."""
-        opened = self._handles[handle]
-        content = opened.inode.open
-        if content is None:
-            raise refuse(errno.EBADF)
-        return begin_file(self._tree, opened.inode, content, data_only=data_only)
 
     # Folders
 
