@@ -1,10 +1,11 @@
-"""`python -m bench hot-path`: which measurement to run."""
+"""`python -m bench COMMAND`: which measurement to run, and the report of what it measured."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bench import hot_path, keys, operations
+from bench import hot_path, keys, mounted_command, operations
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -70,6 +71,57 @@ def _operations(
         operations.profile(profile, repetitions)
     else:
         operations.run(only or [], repetitions=repetitions, as_json=as_json, against=against)
+
+
+def _chosen(words: list[str] | None) -> tuple[str, ...]:
+    """Options that may be repeated, or name several with commas."""
+    return tuple(part.strip() for word in words or [] for part in word.split(",") if part.strip())
+
+
+@app.command(
+    "mounted",
+    epilog="Examples:  python -m bench mounted --quick    python -m bench mounted --where both "
+    "--json run.json    python -m bench mounted --rows small,random --systems ckfs,gocryptfs",
+)
+def _mounted(  # noqa: PLR0917 options have no position
+    where: Annotated[
+        str, typer.Option(help="tmpfs (the driver's own cost), disk or both.")
+    ] = "tmpfs",
+    rows: Annotated[
+        list[str] | None,
+        typer.Option(help="Groups (sequential, random, small, tree, git, sqlite, fio) or rows."),
+    ] = None,
+    systems: Annotated[
+        list[str] | None, typer.Option(help="Default: all; with --quick the fastest peers.")
+    ] = None,
+    repeat: Annotated[int | None, typer.Option(min=1, help="Default: 5; with --quick 2.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes, about two minutes.")] = False,
+    size: Annotated[
+        int | None, typer.Option(min=8, help="MiB of the large file. Default: 1024.")
+    ] = None,
+    disk_folder: Annotated[
+        Path | None,
+        typer.Option(help="Where the disk's image lies. Default: the temporary folder."),
+    ] = None,
+    ckfs_option: Annotated[
+        list[str] | None, typer.Option(help="For `ckfs mount -o`; the report names it.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures there.")
+    ] = None,
+) -> None:
+    """ckfs, its peers and a plain folder on the same work, in turns; takes root."""
+    mounted_command.run(
+        where=where,
+        rows=_chosen(rows),
+        systems=_chosen(systems),
+        repetitions=repeat,
+        quick=quick,
+        size=size,
+        disk_folder=disk_folder,
+        ckfs_options=_chosen(ckfs_option),
+        json_file=json_file,
+    )
 
 
 app()

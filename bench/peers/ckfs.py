@@ -1,0 +1,60 @@
+"""ckfs itself, by its command line, as a user runs it."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+from bench.figures import Kind
+from bench.peers.system import FuseSystem, Room, Unavailable, first_line
+
+_PROGRAM = str(Path(sys.executable).with_name("ckfs"))
+DURABILITY = (
+    "answered: survives a kill of the driver; fsync returned: survives a power cut; the rest "
+    "reaches the disk within about 5 s (FORMAT.md 12.6)"
+)
+
+
+class Ckfs(FuseSystem):
+    """`transport` None: the default of `ckfs mount`."""
+
+    kind: ClassVar[Kind] = "ours"
+    binary: ClassVar[str] = _PROGRAM
+    package: ClassVar[str] = "none: it is this repository, `make install`"
+
+    def __init__(self, room: Room, transport: str | None, options: tuple[str, ...] = ()) -> None:
+        super().__init__(room)
+        self._transport, self._options = transport, options
+        self.setting = " ".join([f"transport {transport or 'default'}", *options])
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return f"ckfs {self._transport}" if self._transport else "ckfs"
+
+    def version(self) -> str:
+        said = super().version()
+        if self._transport:
+            told = subprocess.run(
+                [_PROGRAM, "mount", "--help"], check=True, capture_output=True, text=True
+            ).stdout
+            if "--transport" not in told:
+                raise Unavailable(
+                    "this ckfs has one transport, the one that the column `ckfs` shows"
+                )
+        return first_line(said)
+
+    def _state(self) -> list[str]:
+        return ["--state-dir", str(self.room.place / "state")]
+
+    def create(self) -> None:
+        self.room.place.mkdir(parents=True)
+        self.room.mountpoint.mkdir(parents=True)
+        self.run(_PROGRAM, "init", *self._state(), self.store)
+
+    def mount_words(self) -> list[str]:
+        words = [_PROGRAM, "mount", "--foreground", *self._state()]
+        if self._transport:
+            words += ["--transport", self._transport]
+        for option in self._options:
+            words += ["-o", option]
+        return [*words, str(self.store), str(self.room.mountpoint)]
