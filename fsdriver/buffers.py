@@ -1,12 +1,15 @@
 """Memory that requests share, so that none is allocated or cleared for each of them."""
 
+from fsdriver.chunkcache import ChunkCache
+
 
 class Buffers:
     """The buffers that all files of a mount share; they grow to the largest request."""
 
-    __slots__ = ("_journal", "_plaintext", "_records", "_single")
+    __slots__ = ("_journal", "_plaintext", "_records", "_single", "chunks")
 
     def __init__(self) -> None:
+        self.chunks = ChunkCache()
         self._records = memoryview(bytearray(1 << 16))
         self._plaintext = memoryview(bytearray(1 << 16))
         self._single = memoryview(bytearray(1 << 16))

@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import Final
 
 from fsdriver.buffers import Buffers
+from fsdriver.chunkcache import FileChunks, Kept
 from fsdriver.errors import ChunkInvalid, KeyUnavailable
 from fsdriver.format.geometry import HEADER_SIZE, RECORD_OVERHEAD
 from fsdriver.format.header import SealedState
@@ -34,8 +35,6 @@ class OpenFile:
     __slots__ = (
         "_buffers",
         "_kept",
-        "_kept_index",
-        "_kept_nonce",
         "_vetting",
         "file",
         "handles",
@@ -46,10 +45,7 @@ class OpenFile:
         self.file = file
         self.handles = 0
         self._buffers = buffers
-        self._kept: bytearray | None = None
-        """The plaintext of the chunk that was last taken in part, zero-padded to a full one."""
-        self._kept_index = -1
-        self._kept_nonce: bytes | None = None
+        self._kept = FileChunks(buffers.chunks)
         self._vetting = ChunkVetting(file, vetted=vetted)
 
     @property
@@ -80,19 +76,32 @@ class OpenFile:
         end_chunk = -(-end // chunk_size)
         start = first * chunk_size
         if end_chunk - first == 1 and end - offset < min(chunk_size, size - start):
-            kept = self._keep(first)
-            return memoryview(kept)[offset - start : end - start]
+            return self._keep(first).plaintext[offset - start : end - start]
         plaintext = self._buffers.plaintext((end_chunk - first) * chunk_size)
+        low, high = first, end_chunk
+        if offset > start and (kept := self._kept.get(first)) is not None:
+            plaintext[offset - start : chunk_size] = kept.plaintext[offset - start :]
+            low += 1
+        if low < high and end % chunk_size and end < size:
+            # The next read goes on in the same chunk.
+            high -= 1
+            at = (high - first) * chunk_size
+            plaintext[at : end - start] = self._keep(high).plaintext[: end - start - at]
+        if low < high:
+            self._read_chunks(low, high, plaintext[(low - first) * chunk_size :])
+        return plaintext[offset - start : end - start]
+
+    def _read_chunks(self, first: int, end_chunk: int, plaintext: memoryview) -> None:
         if self.file.extents is None:
             self._read_run(first, end_chunk, plaintext)
-        else:
-            for low, high, present in self.file.extents.segments(first, end_chunk):
-                part = plaintext[(low - first) * chunk_size : (high - first) * chunk_size]
-                if present:
-                    self._read_run(low, high, part)
-                else:
-                    part[:] = bytes(len(part))
-        return plaintext[offset - start : end - start]
+            return
+        chunk_size = self.file.geometry.chunk_size
+        for low, high, present in self.file.extents.segments(first, end_chunk):
+            part = plaintext[(low - first) * chunk_size : (high - first) * chunk_size]
+            if present:
+                self._read_run(low, high, part)
+            else:
+                part[:] = bytes(len(part))
 
     def _read_run(self, first: int, end_chunk: int, plaintext: memoryview) -> bytes:
         length = self.file.geometry.run_length(first, end_chunk, self.file.state.size)
@@ -125,24 +134,29 @@ class OpenFile:
             if self.file.read_record(index, record) < len(record):
                 raise ChunkInvalid(index, "the backing file ends before it")
 
-    def _keep(self, chunk_index: int) -> bytearray:
+    def _keep(self, chunk_index: int) -> Kept:
         """The plaintext of one chunk, kept for the next partial read or write of it."""
-        kept = self._kept
-        if kept is None:
-            kept = self._kept = bytearray(self.file.geometry.chunk_size)
-        if self._kept_index == chunk_index:
+        kept = self._kept.get(chunk_index)
+        if kept is not None:
             return kept
-        self._kept_index = -1
+        chunk_size = self.file.geometry.chunk_size
         length = self.file.geometry.chunk_length(chunk_index, self.file.state.size)
-        if length > 0 and self.file.is_present(chunk_index):
-            # Not the shared records: a write may be composing its own there.
-            record = self._buffers.single(length + RECORD_OVERHEAD)
-            self._kept_nonce = self._read_records(chunk_index, record, memoryview(kept))
-        else:
-            self._kept_nonce = None
-            length = 0
-        kept[length:] = bytes(len(kept) - length)
-        self._kept_index = chunk_index
+        plaintext = self._buffers.chunks.buffer(chunk_size)
+        nonce = None
+        try:
+            if length > 0 and self.file.is_present(chunk_index):
+                # Not the shared records: a write may be composing its own there.
+                record = self._buffers.single(length + RECORD_OVERHEAD)
+                nonce = self._read_records(chunk_index, record, plaintext)
+            else:
+                length = 0
+        except BaseException:
+            self._buffers.chunks.give_back(plaintext)
+            raise
+        if length < chunk_size:
+            plaintext[length:] = bytes(chunk_size - length)
+        kept = self._kept.put(chunk_index, plaintext)
+        kept.nonce = nonce
         return kept
 
     # Writing
@@ -167,14 +181,14 @@ class OpenFile:
         try:
             change()
         except OSError as error:
-            self._kept_index = -1
+            self._kept.drop_from(0)
             journal = self.file.session.writing_journal
             if error.errno not in _ROOM_HELPS or not journal.make_room():
                 raise
             try:
                 change()
             except OSError:
-                self._kept_index = -1
+                self._kept.drop_from(0)
                 raise
 
     def _write_from_empty(self, view: memoryview) -> None:
@@ -193,7 +207,7 @@ class OpenFile:
             chunk_set=file.chunk_set.digest(0, nonces),
             bindings=before.bindings,
         )
-        self._kept_index = -1
+        self._kept.drop_from(0)
         self._vetting.restart()
         try:
             file.backing.write(file.descriptor, [file.next_header(), records], 0)
@@ -219,36 +233,36 @@ class OpenFile:
         nonces: dict[int, bytes] = {}
         outdated = 0
         if plan.tail >= 0:
-            kept = memoryview(self._keep(plan.tail))
+            kept = self._keep(plan.tail)
             outdated ^= self._outdated(plan.tail, plan.tail + 1)
             record = plan.records(plan.tail, plan.tail + 1)
-            nonces[plan.tail] = file.cipher.encrypt_run(plan.tail, [kept], record)
-            self._kept_nonce = nonces[plan.tail]
+            nonces[plan.tail] = file.cipher.encrypt_run(plan.tail, [kept.plaintext], record)
+            kept.nonce = nonces[plan.tail]
         for low, high in plan.runs(first, end_chunk):
             index = low
             while index < high:
                 start = index * chunk_size
                 whole = min(self._whole_chunks(index, end, new_size), high - index)
+                partial: Kept | None = None
                 if start < offset or whole <= 0:
                     whole = 1
-                    kept = memoryview(self._keep(index))
-                    if self._kept_nonce is not None:
-                        outdated ^= file.chunk_set.digest(index, self._kept_nonce)
+                    partial = self._keep(index)
+                    if partial.nonce is not None:
+                        outdated ^= file.chunk_set.digest(index, partial.nonce)
                     at, to = max(0, offset - start), min(chunk_size, end - start)
-                    kept[at:to] = view[start + at - offset : start + to - offset]
-                    parts = [kept[: geometry.chunk_length(index, new_size)]]
+                    partial.plaintext[at:to] = view[start + at - offset : start + to - offset]
+                    parts = [partial.plaintext[: geometry.chunk_length(index, new_size)]]
                 else:
                     outdated ^= self._outdated(index, index + whole)
                     parts = [
                         view[begin - offset : min(begin + chunk_size, end) - offset]
                         for begin in range(start, start + whole * chunk_size, chunk_size)
                     ]
-                    if index <= self._kept_index < index + whole:
-                        self._kept_index = -1
+                    self._kept.drop(range(index, index + whole))
                 fresh = file.cipher.encrypt_run(index, parts, plan.records(index, index + whole))
                 nonces[index] = fresh
-                if index == self._kept_index:
-                    self._kept_nonce = fresh
+                if partial is not None:
+                    partial.nonce = fresh
                 index += whole
         digest = outdated
         for index, fresh in nonces.items():
@@ -309,12 +323,12 @@ class OpenFile:
         plan = plan_of(file, self._buffers, chunks, chunks, new_size, forced=True)
         digest = 0
         if plan.tail >= 0:
-            kept = memoryview(self._keep(plan.tail))
+            kept = self._keep(plan.tail)
             length = geometry.chunk_length(plan.tail, new_size)
             digest = self._outdated(plan.tail, plan.tail + 1)
             record = plan.records(plan.tail, plan.tail + 1)
-            self._kept_nonce = file.cipher.encrypt_run(plan.tail, [kept[:length]], record)
-            digest ^= file.chunk_set.digest(plan.tail, self._kept_nonce)
+            kept.nonce = file.cipher.encrypt_run(plan.tail, [kept.plaintext[:length]], record)
+            digest ^= file.chunk_set.digest(plan.tail, kept.nonce)
         self._store(plan, new_size, file.state.chunk_set ^ digest)
 
     def _cut(self, new_size: int) -> None:
@@ -346,14 +360,13 @@ class OpenFile:
             geometry.record_offset(first),
         )
         if shortened:
-            kept = memoryview(self._keep(first))
+            kept = self._keep(first)
             length = geometry.chunk_length(first, new_size)
-            kept[length:] = bytes(len(kept) - length)
+            kept.plaintext[length:] = bytes(geometry.chunk_size - length)
             record = plan.records(first, chunks)
-            self._kept_nonce = file.cipher.encrypt_run(first, [kept[:length]], record)
-            digest ^= file.chunk_set.digest(first, self._kept_nonce)
-        if self._kept_index >= chunks:
-            self._kept_index = -1
+            kept.nonce = file.cipher.encrypt_run(first, [kept.plaintext[:length]], record)
+            digest ^= file.chunk_set.digest(first, kept.nonce)
+        self._kept.drop_from(chunks)
         self._store(plan, new_size, file.state.chunk_set ^ digest)
 
     def _admit(self) -> None:
@@ -371,10 +384,12 @@ class OpenFile:
 
     def lock(self) -> None:
         """The lease ended: seal, then drop keys and plaintext."""
-        self._kept_index = -1
-        if self._kept is not None:
-            self._kept[:] = bytes(len(self._kept))
+        self.forget()
         self.file.lock()
+
+    def forget(self) -> None:
+        """The plaintext that is kept: nobody has it open any more, or nobody may."""
+        self._kept.drop_from(0)
 
     # Sealing
 

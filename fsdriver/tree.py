@@ -198,6 +198,7 @@ class Tree:
         for inode in self.inodes.all():
             self._shut(inode)
             if inode.open is not None:
+                inode.open.forget()
                 self.backing.close(inode.open.file.descriptor)
                 inode.open = None
 
@@ -318,6 +319,7 @@ class Tree:
         finally:
             inode.vetted |= content.vetted
             inode.open = None
+            content.forget()
             self.backing.close(content.file.descriptor)
             self.inodes.drop_if_unused(inode)
 

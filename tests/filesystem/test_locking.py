@@ -97,10 +97,13 @@ def test_keys_and_plaintext_are_dropped(opened):
     driver = opened
     assert bytes(driver.fs.read(driver.handle, 10, 5)) == b"xxxxx"
     content = driver.tree.inodes.get(driver.number("open")).open
+    plaintext = content._kept.chunks[0].plaintext
+    assert any(plaintext)
     site = driver.tree.inodes.root.folder.site
     assert isinstance(site.names, NameCipher)
     lock(driver)
-    assert not any(content._kept)
+    assert not content._kept.chunks
+    assert not any(plaintext)
     for secret in ("_keys", "_header_cipher", "cipher", "chunk_set"):
         assert not hasattr(content.file, secret)
     assert site._names is None
