@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bench import hot_path, keys, mounted_command, operations
+from bench import hot_path, keys, mounted_command, operations, report
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -122,6 +122,26 @@ def _mounted(  # noqa: PLR0917 options have no position
         ckfs_options=_chosen(ckfs_option),
         json_file=json_file,
     )
+
+
+@app.command(
+    "report",
+    epilog="Examples:  python -m bench report run.json keys.json --to report"
+    "    python -m bench report run.json --append",
+)
+def _report(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="What --json wrote.")],
+    to: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write report.html, report.md, report.json and plots."),
+    ] = None,
+    append: Annotated[
+        bool, typer.Option("--append", help="Append it to bench/RESULTS.md.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Ratios for machines.")] = False,
+) -> None:
+    """Ratios of ours against each system, from the files of measurements."""
+    report.run(files, to=to, append=append, as_json=as_json)
 
 
 app()

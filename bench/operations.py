@@ -19,6 +19,8 @@ from statistics import median, quantiles
 
 import msgspec
 
+from bench.mounted_machine import commit, machine, now
+from bench.operations_figures import Cost, OperationsRun
 from bench.unmounted import Unmounted, memory_folder, new_store
 from fsdriver.inodes import ROOT
 
@@ -30,24 +32,6 @@ LEAST_REPETITIONS = 7
 REFERENCE = "reference"
 
 Work = Callable[[], None]
-
-
-class Cost(msgspec.Struct, frozen=True):
-    """Of one operation, CPU time of the whole process. Spread is the distance of the quartiles."""
-
-    operation: str
-    calls: int  # in each repetition
-    microseconds: float  # median for each call
-    least: float  # microseconds of the fastest repetition
-    spread: float  # microseconds
-    times_reference: float  # median of the ratios to the reference in the same repetition
-
-
-class Costs(msgspec.Struct, frozen=True):
-    """A run, for `--json` and `--against`."""
-
-    repetitions: int
-    rows: list[Cost]
 
 
 class Stand:
@@ -409,11 +393,12 @@ def _in_memory() -> Iterator[tuple[Unmounted, str]]:
             yield unmounted, plain
 
 
-def measure(only: list[str], repetitions: int) -> Costs:
+def measure(only: list[str], repetitions: int) -> OperationsRun:
     """Every operation once in each repetition, the first of which is not counted."""
     chosen = [REFERENCE, *(name for name in OPERATIONS if name in only)] if only else [*OPERATIONS]
     seconds: dict[str, list[float]] = {name: [] for name in chosen}
     calls: dict[str, int] = {}
+    before = machine()
     with _in_memory() as (unmounted, plain):
         for repetition in range(repetitions + 1):
             for name in chosen:
@@ -424,9 +409,12 @@ def measure(only: list[str], repetitions: int) -> Costs:
                     taken = time.process_time() - start
                 if repetition:
                     seconds[name].append(taken / calls[name])
-    return Costs(
-        repetitions,
-        [_cost(name, calls[name], seconds[name], seconds[REFERENCE]) for name in chosen],
+    return OperationsRun(
+        date=now(),
+        commit=commit(),
+        machine=before,
+        repetitions=repetitions,
+        rows=[_cost(name, calls[name], seconds[name], seconds[REFERENCE]) for name in chosen],
     )
 
 
@@ -460,7 +448,7 @@ def profile(name: str, repetitions: int, lines: int = 30) -> None:
 
 def run(
     only: list[str], *, repetitions: int, as_json: bool = False, against: str | None = None
-) -> Costs:
+) -> OperationsRun:
     """Print one line for each operation; `against` is a file that `--json` wrote earlier."""
     costs = measure(only, max(repetitions, LEAST_REPETITIONS))
     if as_json:
@@ -482,7 +470,7 @@ def run(
 def _before(place: str) -> dict[str, Cost]:
     try:
         with open(place, "rb") as file:
-            costs = msgspec.json.decode(file.read(), type=Costs)
+            costs = msgspec.json.decode(file.read(), type=OperationsRun)
     except OSError as error:
         raise SystemExit(f"{place} cannot be read: {error.strerror}") from None
     except msgspec.MsgspecError as error:

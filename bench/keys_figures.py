@@ -1,0 +1,59 @@
+"""What `python -m bench keys` measured, as it lies in a JSON file."""
+
+from statistics import median
+from typing import Final, Literal
+
+import msgspec
+
+from bench.figures import Machine
+
+STEPS: Final = {
+    "register": "`ckfs-keys policy register`: two customer keys take over",
+    "roll primary": "`ckfs-keys roll primary`: a new version of one root key",
+    "roll availability": "`ckfs-keys roll availability`",
+    "roll tik": "`ckfs-keys roll tik`: a new tenant intermediate key",
+    "revoke": "`ckfs-keys revoke`: closed at once",
+    "undo revoke": "`ckfs-keys revoke --undo`",
+    "restore": "`ckfs-keys restore`: both vaults lost, opened by the availability key",
+    "offboard": "`ckfs-keys offboard`: back to service-managed keys",
+    "mount": "`ckfs mount` until a folder in it is listed",
+    "last read, revoked here": "from `ckfs-keys revoke` returning to the last read on a mount",
+    "last read, disabled in the vaults": "from both keys being disabled to the last read",
+}
+"""What is measured, in the order of the report. All but the last reads include a program's start.
+"""
+
+
+class KeysRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One store."""
+
+    files: int
+    making: float
+    """Seconds that making the files took, in process."""
+    seconds: dict[str, list[float]]
+    """Step -> one entry for each time that it was done."""
+
+    def median(self, step: str) -> float | None:
+        """Seconds; None if it was not done."""
+        taken = self.seconds.get(step)
+        return median(taken) if taken else None
+
+
+class KeysRun(msgspec.Struct, frozen=True, kw_only=True):
+    """Stores of growing size, one after the other."""
+
+    bench: Literal["keys"] = "keys"
+    date: str  # UTC, ISO 8601
+    commit: str
+    machine: Machine
+    place: str
+    """What the stores lay on."""
+    probe_seconds: int
+    """How often a mount asks the vaults whether the keys still answer."""
+    rows: list[KeysRow]
+
+    def growth(self, step: str) -> float | None:
+        """Seconds with the most files, relative to those with the fewest; 1.0 is flat."""
+        line = [row.median(step) for row in sorted(self.rows, key=lambda row: row.files)]
+        known = [one for one in line if one]
+        return known[-1] / known[0] if len(known) > 1 else None
