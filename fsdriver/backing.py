@@ -12,6 +12,8 @@ import stat
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from fsdriver.errors import NotAFile
+
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: a FIFO planted under a file's name must not hang the driver at open.
 _FILE: Final = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -118,7 +120,7 @@ class Backing:
                 self.change_mode(folder, name, mode)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            raise OSError(errno.EIO, "the store has something else where a file was", name)
+            raise NotAFile(errno.EIO, "the store has something else where a file was", name)
         return descriptor
 
     def close(self, descriptor: int) -> None:

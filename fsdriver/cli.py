@@ -28,9 +28,9 @@ app = typer.Typer(
     "12 damaged or forged, 13 root key missing, 14 root key unavailable, 15 root key refused, "
     "16 permission, 17 store in use, 18 no mount point, 19 mount point not empty, 20 store inside "
     "the mount point, 21 mount point inside the store, 22 no FUSE, 23 not mounted, 24 mount in "
-    "use, 25 a new store's folder is not empty, 26 a store put back to an older state, 30 not in "
-    "the store's present state, 40 scrub, salvage and verify: damaged, 41 forged, 42 verify: not "
-    "equal.",
+    "use, 25 a new store's folder is not empty, 26 a store put back to an older state, 27 the "
+    "disk below it is gone, full or fails, 30 not in the store's present state, 40 scrub, salvage "
+    "and verify: damaged, 41 forged, 42 verify: not equal.",
 )
 
 app.add_typer(cli_site.app, name="site")
@@ -273,6 +273,7 @@ def info(
 
 
 def _end(error: BaseException) -> NoReturn:
+    error = refusals.in_words(error)
     code = refusals.exit_code_of(error)
     message = " ".join(str(error).split()) or type(error).__name__
     if code == refusals.UNEXPECTED and not hasattr(error, "exit_code"):

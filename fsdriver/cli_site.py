@@ -155,5 +155,9 @@ def _mount_of(path: str) -> dict[str, Any]:
     ]
     if not roots:
         raise mountpoints.NotMounted(f"{path} lies in no mounted store; mount it first")
-    status: dict[str, Any] = json.loads(os.getxattr(max(roots, key=len), control.STATUS))
+    root = max(roots, key=len)
+    try:
+        status: dict[str, Any] = json.loads(os.getxattr(root, control.STATUS))
+    except OSError as error:
+        raise StoreError(f"{root} does not answer: {error.strerror}") from None
     return status

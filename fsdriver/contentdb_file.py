@@ -15,7 +15,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Final, NamedTuple
 
-from fsdriver.errors import NotPermitted, StoreDamaged, StoreError
+from fsdriver.errors import NotPermitted, StorageFailed, StoreDamaged, StoreError
 
 FILE_NAME: Final = "contentdb.sqlite"
 FORMAT: Final = 1
@@ -85,7 +85,7 @@ Row = tuple[str, tuple[bytes | int, ...]]
 
 @contextmanager
 def told(path: str, doing: str) -> Iterator[None]:
-    """Turn what SQLite says into StoreDamaged, or StoreError for a disk that is full or fails."""
+    """Turn what SQLite says into StoreDamaged, or StorageFailed for a bad or full disk."""
     try:
         yield
     except sqlite3.ProgrammingError:
@@ -93,7 +93,7 @@ def told(path: str, doing: str) -> Iterator[None]:
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
         if code in _NOT_DAMAGE:
-            raise StoreError(
+            raise StorageFailed(
                 f"cannot {doing} the content database {path}: {error}; make room on the disk below "
                 "it, or mend it, and try again"
             ) from error
@@ -134,7 +134,7 @@ def require_private(path: str) -> bool:
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise StoreError(f"{place} cannot be looked at: {error.strerror}") from None
+            raise StorageFailed(f"{place} cannot be looked at: {error.strerror}") from None
         if not stat.S_ISREG(status.st_mode):
             raise StoreDamaged(
                 f"{place} is no regular file, and no symbolic link is followed there; move it away"
@@ -255,7 +255,7 @@ def replace(
         os.rename(new, path)
         _sync_folder(path)
     except OSError as error:
-        raise StoreError(
+        raise StorageFailed(
             f"the content database {path} cannot be written: {error.strerror}; make room, or mend "
             "the disk below it, and try again"
         ) from error

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Final
 from fsdriver import contentdb_document, contentdb_file
 from fsdriver.contentdb_document import HEAD_SIZE, ExportInvalid, Head, Parser
 from fsdriver.contentdb_file import FILE_NAME, KnownPolicy, Row, told
-from fsdriver.errors import StoreDamaged, StoreError, WrongArguments
+from fsdriver.errors import StorageFailed, StoreDamaged, StoreError, WrongArguments
 from fsdriver.offline import OfflineStore
 from fsdriver.store import control_folder
 from keyhierarchy import anchor as anchors
@@ -145,7 +145,7 @@ def _write_new(place: str, pieces: Iterator[bytes]) -> None:
     except BaseException as error:
         os.unlink(place)
         if isinstance(error, OSError):
-            raise StoreError(f"{place} cannot be written: {error.strerror}") from None
+            raise StorageFailed(f"{place} cannot be written: {error.strerror}") from None
         raise
 
 

@@ -9,6 +9,7 @@
     │  ├─ StoreDamaged
     │  ├─ StoreRolledBack
     │  ├─ StoreBusy
+    │  ├─ StorageFailed          the disk below the store or the state folder
     │  └─ MountRefused
     └─ FileError                  one file or folder: logged once, the mount lives on
        ├─ Damaged                 EIO         bytes that do not authenticate, or do not fit
@@ -85,6 +86,12 @@ class StoreBusy(StoreError):
     """Another driver holds the store."""
 
     exit_code = 17
+
+
+class StorageFailed(StoreError):
+    """The disk below the store, or below what this host keeps of it, is gone, full or fails."""
+
+    exit_code = 27
 
 
 class MountRefused(StoreError):
@@ -167,6 +174,10 @@ class KeyRejected(FileError):
     """A wrapped key that does not open under the key it names."""
 
     errno = errno.EKEYREJECTED
+
+
+class NotAFile(OSError):
+    """What a store has where a file was, and is none: programs get EIO, as from a bad disk."""
 
 
 class Recovered(Exception):

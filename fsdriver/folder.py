@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from cryptography.hazmat.primitives import hashes
 
 from fsdriver.backing import Backing
-from fsdriver.errors import DirectoryRecordInvalid, NameInvalid, refuse
+from fsdriver.errors import DirectoryRecordInvalid, NameInvalid, NotAFile, refuse
 from fsdriver.format import base32hex, directory
 from fsdriver.format.directory import DirectoryRecord
 from fsdriver.format.names import NAME_MAX, RESERVED, NameCipher
@@ -235,11 +235,11 @@ def read_record(backing: Backing, descriptor: int) -> bytes:
             "was deleted; restore it from a backup of the store"
         ) from None
     except OSError as error:
-        if error.errno not in (errno.ELOOP, errno.EIO, errno.ENXIO):
+        if error.errno not in (errno.ELOOP, errno.ENXIO) and not isinstance(error, NotAFile):
             raise
         raise DirectoryRecordInvalid(
             f"the folder's {directory.RECORD_NAME} cannot be read ({error.strerror}): something "
-            "else was put in its place, or the disk fails; restore it from a backup of the store"
+            "else was put in its place; restore it from a backup of the store"
         ) from None
     try:
         return backing.read(record, directory.RECORD_SIZE + 1, 0)

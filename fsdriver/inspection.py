@@ -5,7 +5,7 @@ import stat
 from contextlib import suppress
 from typing import Any
 
-from fsdriver import control, store
+from fsdriver import control, refusals, store
 from fsdriver.errors import Damaged, NotAStore, NotPermitted
 from fsdriver.folder import CONTROL_FOLDER
 from fsdriver.format.geometry import HEADER_SIZE, Geometry
@@ -23,7 +23,8 @@ def inspect(path: str) -> dict[str, Any]:
         raise NotAStore(f"{path} is a folder and no store; `ckfs info` takes a store or a file")
     backing = _backing_file(path)
     try:
-        descriptor = os.open(backing, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with refusals.storage(backing):
+            descriptor = os.open(backing, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except PermissionError:
         raise NotPermitted(f"{backing} cannot be read: permission denied") from None
     except OSError as error:
@@ -32,7 +33,8 @@ def inspect(path: str) -> dict[str, Any]:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise NotAStore(f"{backing} is no regular file, so it has no header")
-        raw = os.pread(descriptor, HEADER_SIZE, 0)
+        with refusals.storage(backing):
+            raw = os.pread(descriptor, HEADER_SIZE, 0)
     finally:
         os.close(descriptor)
     clear = ClearHeader.parse(raw)

@@ -18,11 +18,18 @@ import msgspec
 import structlog
 import trio
 
-from fsdriver import durability, hardening, logs, mountpoints, store
+from fsdriver import durability, hardening, logs, mountpoints, refusals, store
 from fsdriver.backing import Backing
 from fsdriver.contentdb_transfer import known_policies
 from fsdriver.control import Control
-from fsdriver.errors import CkfsError, MountRefused, StoreDamaged, StoreError, StoreRolledBack
+from fsdriver.errors import (
+    CkfsError,
+    MountRefused,
+    StorageFailed,
+    StoreDamaged,
+    StoreError,
+    StoreRolledBack,
+)
 from fsdriver.filesystem import Filesystem
 from fsdriver.format.header import FORMAT_VERSION
 from fsdriver.incidents import REFUSED
@@ -74,7 +81,9 @@ class Mount:
         self._hardened = hardening.harden()
         self._since = datetime.now(UTC)
         self._undo = ExitStack()
-        with ExitStack() as undo:
+        self._not_ended = ""
+        # The disk below may go at any moment, and what is undone then may fail, too.
+        with refusals.storage(f"the store {request.store}"), ExitStack() as undo:
             try:
                 self._build(undo)
             except _FORGED as error:
@@ -129,7 +138,8 @@ class Mount:
             )
         except BaseException:
             if not options.read_only:
-                book.cancel()
+                with suppress(KeyHierarchyError):  # the record calls the session killed, then
+                    book.cancel()
             raise
         pinned = tuple(known_policies(host_folder))
         if pinned != started.entries.policies():
@@ -175,17 +185,33 @@ class Mount:
         try:
             self.filesystem.close()
         except (OSError, CkfsError) as error:
-            _log.error("not all is on the disk", reason=str(error))
+            self._tell_not_ended(error)
             return
         finally:
             self._write_incidents()
         if not self.request.options.read_only and not session.broken:
-            book.end(session)
+            try:
+                book.end(session)
+            except KeyHierarchyError as error:
+                self._tell_not_ended(error)
+
+    def _tell_not_ended(self, error: Exception) -> None:
+        self._not_ended = str(error)
+        _log.error("not all is on the disk", reason=self._not_ended)
 
     def run(self, ready: Callable[[], None]) -> None:
-        """Serve until unmounted or told to end; `ready` is called when requests are answered."""
-        with self._undo:
+        """Serve until unmounted or told to end; `ready` is called when requests are answered.
+
+        Raises StorageFailed when the disk below kept the mount from ending as it should.
+        """
+        with refusals.storage(f"the store {self.request.store}"), self._undo:
             trio.run(self._run, ready)
+        if self._not_ended:
+            raise StorageFailed(
+                f"{self.request.store} was unmounted, but not all is on the disk "
+                f"({self._not_ended}): what was written after the last sync may be lost; mend the "
+                "disk below it and mount it again"
+            )
 
     def close(self) -> None:
         """Undo a mount that is not to be served."""
@@ -302,7 +328,13 @@ def in_background(request: MountRequest, log_place: str) -> int:
             said = answer.read()
         if said == "ready":
             # The first answer of the mount itself: from here on programs can use it.
-            os.stat(request.mountpoint)
+            try:
+                os.stat(request.mountpoint)
+            except OSError as error:
+                raise StorageFailed(
+                    f"{request.mountpoint} was mounted and does not answer: {error.strerror}; "
+                    f"{log_place} says why, and `ckfs umount {request.mountpoint}` takes it away"
+                ) from None
             return 0
         _pid, status = os.waitpid(child, 0)
         told, _colon, message = said.partition(":")
@@ -335,7 +367,8 @@ def _open_log(place: str) -> TextIO:
 
 def _child(request: MountRequest, writing: int, log_place: str) -> int:
     def say(text: str) -> None:
-        os.write(writing, text.encode())
+        with suppress(BrokenPipeError):  # whoever asked for the mount was stopped; it stands
+            os.write(writing, text.encode())
         os.close(writing)
 
     # Until the mount stands, its log has no place: a refused mount leaves nothing behind, and on
@@ -349,12 +382,13 @@ def _child(request: MountRequest, writing: int, log_place: str) -> int:
     except Exception as error:  # noqa: BLE001 told to the parent, which is whom the user watches
         if mount is not None:
             mount.close()
-        code = exit_code_of(error)
-        if code == UNEXPECTED and not isinstance(error, StoreError):
+        told = refusals.in_words(error)
+        code = exit_code_of(told)
+        if code == UNEXPECTED and not isinstance(told, StoreError):
             with suppress(StoreError):
                 logs.configure(_open_log(log_place))
                 _log.error("mount failed", exc_info=error)
-        say(f"{code}:{str(error) or type(error).__name__}")
+        say(f"{code}:{str(told) or type(told).__name__}")
         return code
     log.write(early.getvalue())
     logs.configure(log)
@@ -363,5 +397,9 @@ def _child(request: MountRequest, writing: int, log_place: str) -> int:
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
     os.close(null)
-    mount.run(lambda: say("ready"))
+    try:
+        mount.run(lambda: say("ready"))
+    except StorageFailed as error:
+        _log.error("ended badly", reason=str(error))
+        return error.exit_code
     return 0

@@ -9,9 +9,8 @@ import time
 from contextlib import ExitStack
 from typing import Final, Self
 
-from fsdriver import store, storelock
+from fsdriver import refusals, store, storelock
 from fsdriver.backing import Backing
-from fsdriver.errors import StoreError
 from fsdriver.folder import Site
 from fsdriver.format.geometry import Geometry
 from fsdriver.sessionbook import SessionBook
@@ -77,10 +76,8 @@ class OfflineStore:
             root_site = bytes.fromhex(document.site_id)
             opened.sites.open(root_site)
             document.check(opened.sites.lease(root_site).metadata_key)
-            try:
+            with refusals.storage(path):
                 opened.root = opened.backing.open_root(path)
-            except OSError as error:
-                raise StoreError(f"{path} cannot be read: {error.strerror}") from None
             undo.pop_all()
         return opened
 

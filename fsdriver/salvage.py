@@ -17,7 +17,7 @@ from fsdriver.errors import (
     CkfsError,
     HeaderInvalid,
     SizeMismatch,
-    StoreError,
+    StorageFailed,
     WrongArguments,
 )
 from fsdriver.filereader import FileReader
@@ -109,7 +109,7 @@ def _place_of(store: OfflineStore, wanted: str) -> str:
 def salvage(store: OfflineStore, source: str, out: str) -> Salvaged:
     """Write what is readable of the backing file `source` to the new file `out`, mode 0600.
 
-    Raises StoreError, HeaderInvalid, FormatUnsupported, or an error of the key hierarchy.
+    Raises StorageFailed, HeaderInvalid, FormatUnsupported, or an error of the key hierarchy.
     """
     _refuse_in_store(store, out)
     descriptor = _open_source(source)
@@ -136,7 +136,7 @@ def salvage(store: OfflineStore, source: str, out: str) -> Salvaged:
         finally:
             os.close(target)
     except OSError as error:
-        raise StoreError(f"{source} cannot be salvaged: {error.strerror}") from None
+        raise StorageFailed(f"{source} cannot be salvaged: {error.strerror}") from None
     finally:
         store.backing.close(descriptor)
     return result

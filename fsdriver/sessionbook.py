@@ -12,6 +12,7 @@ import msgspec
 from fsdriver.errors import StoreDamaged
 from fsdriver.sessions import Session
 from keyhierarchy.durable import read_document, replace_document
+from keyhierarchy.errors import KeystoreMissing
 
 _DOCUMENT: Final = "sessions.json"
 _LIMIT: Final = 1 << 20
@@ -65,12 +66,12 @@ class SessionBook:
         replace_document(self._place, msgspec.json.encode(document) + b"\n")
 
     def _load(self) -> _Sessions:
-        if not os.path.lexists(self._place):
+        try:
+            raw = read_document(self._place, limit=_LIMIT, private=True)
+        except KeystoreMissing:
             return _Sessions()
         try:
-            known = msgspec.json.decode(
-                read_document(self._place, limit=_LIMIT, private=True), type=_Sessions
-            )
+            known = msgspec.json.decode(raw, type=_Sessions)
             ids = [bytes.fromhex(one) for one in (known.running, *known.unended) if one]
             if known.format != 1 or any(len(one) != _ID_SIZE for one in ids):
                 raise ValueError("not what this version writes")

@@ -15,7 +15,7 @@ from fsdriver import oldjournals
 from fsdriver.backing import Backing
 from fsdriver.checkpoint import Checkpoints
 from fsdriver.contentdb import FILE_NAME, ContentDatabase
-from fsdriver.errors import StoreBusy, StoreDamaged, StoreError, StoreRolledBack
+from fsdriver.errors import NotAFile, StorageFailed, StoreBusy, StoreDamaged, StoreRolledBack
 from fsdriver.folder import CONTROL_FOLDER
 from fsdriver.journal import FILES, FOLDER, Journal
 from fsdriver.oldjournals import Found
@@ -23,6 +23,9 @@ from fsdriver.replay import replay
 from fsdriver.sessions import Session
 
 _log = structlog.get_logger("ckfs")
+
+
+_NOT_OURS = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.EISDIR)
 
 
 class Started(NamedTuple):
@@ -47,7 +50,7 @@ def start(
     """`root` is the store's open folder, `metadata_key` the root site's. `undo` closes it all.
 
     Raises StoreRolledBack for a store older than this host knows, StoreBusy for one that another
-    host's driver left in the middle of something, StoreError, StoreDamaged, OSError.
+    host's driver left in the middle of something, StorageFailed, StoreDamaged, OSError.
     """
     known = os.path.join(host_folder, FILE_NAME)
     if not os.path.lexists(known):
@@ -91,11 +94,11 @@ def _ours_alone() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ELOOP, errno.ENOTDIR, errno.EIO, errno.ENXIO, errno.EISDIR):
+        if error.errno not in _NOT_OURS and not isinstance(error, NotAFile):
             raise
         raise StoreDamaged(
             f"{CONTROL_FOLDER}/{FOLDER} cannot be used ({error.strerror}): something else was put "
-            "in its place, or the disk fails; restore it from a backup of the store"
+            "in its place; restore it from a backup of the store"
         ) from None
 
 
@@ -133,7 +136,7 @@ def _replay(
     try:
         done = replay(backing, root, ours)
     except OSError as error:
-        raise StoreError(
+        raise StorageFailed(
             "the journal that a stopped driver left cannot be put in place: "
             f"{error.strerror}; make room or mend the disk, and mount again: nothing is lost"
         ) from None

@@ -15,6 +15,7 @@ import msgspec
 from cryptography.hazmat.primitives import hashes, hmac
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from fsdriver import refusals
 from fsdriver.backing import Backing
 from fsdriver.contentdb import FILE_NAME, ContentDatabase
 from fsdriver.errors import (
@@ -79,14 +80,13 @@ def control_folder(store: str) -> str:
 
 
 def load(store: str) -> StoreDocument:
-    """Raises NotAStore, StoreTooNew or StoreDamaged; says nothing of authenticity yet."""
+    """Raises NotAStore, StoreTooNew, StoreDamaged or StorageFailed; what it says is not checked."""
     place = os.path.join(control_folder(store), DOCUMENT)
     if os.path.islink(control_folder(store)):
         raise StoreDamaged(f"{control_folder(store)} is a symlink, which no ckfs makes")
     try:
-        descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            raw = file.read(1 << 16)
+        with refusals.storage(place):
+            raw = _read(place)
     except (FileNotFoundError, NotADirectoryError):
         raise NotAStore(
             f"{store} is no ckfs store: it has no {CONTROL_FOLDER}/{DOCUMENT}; make one with "
@@ -118,6 +118,12 @@ def load(store: str) -> StoreDocument:
     return document
 
 
+def _read(place: str) -> bytes:
+    descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(1 << 16)
+
+
 class _Head(msgspec.Struct):
     lowest_reader: int
 
@@ -141,12 +147,13 @@ def create(
     control = control_folder(store)
     is_new = not os.path.lexists(store)
     try:
-        os.makedirs(store, mode=0o700, exist_ok=True)
-        if os.path.lexists(os.path.join(control, DOCUMENT)):
-            raise FolderTaken(f"{store} is a store already; `ckfs info {store}` says which")
-        if os.listdir(store):
-            raise FolderTaken(f"{store} is not empty; give `ckfs init` a new or an empty folder")
-        os.mkdir(control, 0o700)
+        with refusals.storage(store):
+            os.makedirs(store, mode=0o700, exist_ok=True)
+            if os.path.lexists(os.path.join(control, DOCUMENT)):
+                raise FolderTaken(f"{store} is a store already; `ckfs info {store}` says which")
+            if os.listdir(store):
+                raise FolderTaken(f"{store} is not empty; give `ckfs init` a new or empty folder")
+            os.mkdir(control, 0o700)
     except PermissionError:
         raise NotPermitted(f"{store} cannot be made a store: permission denied") from None
     except OSError as error:

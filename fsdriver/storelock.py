@@ -11,6 +11,7 @@ import os
 from contextlib import suppress
 from typing import Final
 
+from fsdriver import refusals
 from fsdriver.errors import StoreBusy, StoreDamaged, StoreError
 from fsdriver.store import control_folder
 
@@ -53,9 +54,13 @@ class StoreLock:
                     f"{place} is no file ({error.strerror}), and ckfs makes one: remove it"
                 ) from None
             if not read_only:
+                told = refusals.in_words(error, place)
+                if told is not error:
+                    raise told from None
                 raise StoreError(f"{place} cannot be opened: {error.strerror}") from None
             # A read-only mount of a read-only medium: the folder itself is what is locked.
-            self._descriptor = os.open(control_folder(store), os.O_RDONLY | os.O_CLOEXEC)
+            with refusals.storage(place):
+                self._descriptor = os.open(control_folder(store), os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -1,7 +1,8 @@
 """`ckfs-keys`: look at the keys of a store and work on them. Parses, calls, prints, exits.
 
-Exit codes are stable; 10 to 17 mean the same for `ckfs`. EXIT_CODES below is the one table of them.
-Every error is one line on standard error. What the verbs do is in the modules they call.
+Exit codes are stable; 10 to 17, 27 and 30 mean the same for `ckfs`. EXIT_CODES below is the one
+table of them. Every error is one line on standard error. What the verbs do is in the modules they
+call.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ EXIT_CODES: tuple[tuple[type[errors.KeyHierarchyError], int], ...] = (
     (errors.AuditChainBroken, 12),
     (errors.RootKeyMissing, 13),
     (errors.RootKeyUnavailable, 14),
-    (errors.StorageUnavailable, 14),
+    (errors.StorageUnavailable, 27),
     (errors.RootKeyRefused, 15),
     (errors.PolicyPurged, 15),
     (errors.UnsafePermissions, 16),
@@ -53,9 +54,9 @@ EXIT_CODES: tuple[tuple[type[errors.KeyHierarchyError], int], ...] = (
 )
 
 _EXITS = """Exit codes: 0 done, 1 unexpected, 2 usage, 10 not a store, 11 made by a newer version,
-12 store, anchor or audit log damaged or forged, 13 root key missing, 14 root key or disk does not
-answer now, 15 root key refused or revoked, 16 permissions, 17 busy, 30 refused in this state,
-31 purged here, but a key can survive elsewhere."""
+12 store, anchor or audit log damaged or forged, 13 root key missing, 14 root key does not answer
+now, 15 root key refused or revoked, 16 permissions, 17 busy, 27 the disk fails or is full,
+30 refused in this state, 31 purged here, but a key can survive elsewhere."""
 
 app = typer.Typer(
     name=PROGRAM,

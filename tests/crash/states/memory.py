@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterator, Sequence
 
 from fsdriver.backing import RENAME_EXCHANGE, RENAME_NOREPLACE, Backing, Buffer
+from fsdriver.errors import NotAFile
 from tests.crash.states import image as images
 from tests.crash.states.descriptors import MODIFIED, NAME_MAX, OpenImage, error
 from tests.crash.states.image import Image, Node
@@ -66,7 +67,7 @@ class MemoryBacking(OpenImage, Backing):
         if kind == stat.S_IFSOCK:
             raise error(errno.ENXIO, name)
         if kind != stat.S_IFREG:
-            raise OSError(errno.EIO, "the store has something else where a file was", name)
+            raise NotAFile(errno.EIO, "the store has something else where a file was", name)
         return self._descriptor(key, writable=writable)
 
     def close(self, descriptor: int) -> None:
