@@ -128,9 +128,17 @@ def mount(
             help="ro, allow_other, default_permissions (always on), uid=N, gid=N (who files are "
             "shown as belonging to), noatime, nosuid, suid, nodev, dev, noexec, sync, recover "
             "(accept files that a driver killed on another host left unsealed), "
-            "entry_timeout=SECONDS, attr_timeout=SECONDS; fstab's own words are ignored.",
+            "entry_timeout=SECONDS, attr_timeout=SECONDS, writeback, nowriteback (whether the "
+            "kernel gathers writes); fstab's own words are ignored.",
         ),
     ] = None,
+    transport: Annotated[
+        str,
+        typer.Option(
+            envvar="CKFS_TRANSPORT",
+            help="wire (speaks the kernel's protocol itself, the fast one) or pyfuse3.",
+        ),
+    ] = "wire",
     log_file: Annotated[
         str | None, typer.Option(help="Where the background driver logs; private to its user.")
     ] = None,
@@ -147,6 +155,7 @@ def mount(
         mountpoint=os.path.abspath(mountpoint),
         state_dir=_state_dir(state_dir),
         options=mountoptions.parse(options or []),
+        transport=mountoptions.transport(transport),
     )
     if foreground:
         logs.configure()

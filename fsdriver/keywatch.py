@@ -1,12 +1,12 @@
 """The tasks that keep a mount's leases, and act when one ends or comes back.
 
-They run beside the transport on its loop; whatever may wait, for a root key or for the kernel, is
-done on a worker thread, so that no request ever waits for a key. The data path only looks at the
-lease's flag, which the key hierarchy turns.
+They run beside the transport; whatever may wait, for a root key or for the kernel, is done on a
+worker thread, so that no request ever waits for a key. The data path only looks at the lease's
+flag, which the key hierarchy turns.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Final
+from contextlib import AbstractContextManager
+from typing import Final, Protocol
 
 import structlog
 import trio
@@ -21,23 +21,33 @@ _log = structlog.get_logger("ckfs")
 _LOOK_SECONDS: Final = 1.0
 _SHORTEST_SECONDS: Final = 0.05
 
-Known = Sequence[tuple[int, int, bytes]]
+
+class Transport(Protocol):
+    """What the watch needs of one."""
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """The filesystem to oneself, between two requests."""
+        ...
+
+    def drop_caches(self, known: list[tuple[int, int, bytes]]) -> None:
+        """Make the kernel ask again; on a worker thread only."""
+        ...
 
 
 class KeyWatch:
-    """Of one mount. `drop_caches` is the transport's, and is called on a worker thread."""
+    """Of one mount."""
 
     def __init__(
         self,
         hierarchy: Hierarchy,
         sites: Sites,
         filesystem: Filesystem,
-        drop_caches: Callable[[Known], None],
+        transport: Transport,
     ) -> None:
         self._hierarchy = hierarchy
         self._sites = sites
         self._filesystem = filesystem
-        self._drop_caches = drop_caches
+        self._transport = transport
         self._locked: set[bytes] = set()
 
     async def run(self) -> None:
@@ -84,6 +94,7 @@ class KeyWatch:
         """Every operation is refused from here on; then the kernel loses what it has cached."""
         self._locked.add(site_id)
         self._sites.lock(site_id)
-        known = self._filesystem.lock_site(site_id)
-        await trio.to_thread.run_sync(self._drop_caches, known)
+        with self._transport.exclusive():
+            known = self._filesystem.lock_site(site_id)
+        await trio.to_thread.run_sync(self._transport.drop_caches, known)
         _log.error("site locked", site=site_id.hex(), dropped=len(known))

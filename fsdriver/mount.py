@@ -8,7 +8,7 @@ import io
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,6 +20,7 @@ import trio
 
 from fsdriver import durability, hardening, logs, mountpoints, refusals, store
 from fsdriver.backing import Backing
+from fsdriver.checkpoint import Waiting
 from fsdriver.contentdb_transfer import known_policies
 from fsdriver.control import Control
 from fsdriver.errors import (
@@ -41,7 +42,7 @@ from fsdriver.sessions import Session
 from fsdriver.sites import Sites
 from fsdriver.startup import start
 from fsdriver.storelock import StoreLock
-from fsdriver.transport.pyfuse3 import Pyfuse3Transport
+from fsdriver.transport.choice import make_transport
 from fsdriver.tree import Tree
 from keyhierarchy import statedir
 from keyhierarchy.errors import (
@@ -68,6 +69,8 @@ class MountRequest:
     mountpoint: str
     state_dir: str
     options: MountOptions = field(default_factory=MountOptions)
+    transport: str = "wire"
+    """One of `mountoptions.TRANSPORTS`."""
 
 
 class Mount:
@@ -162,17 +165,10 @@ class Mount:
         self.filesystem.checkpoints = started.checkpoints
         self._started, self._session = started, session
         undo.callback(self._end, book, session)
-        self.transport = Pyfuse3Transport(
-            self.filesystem,
-            entry_timeout=options.entry_timeout,
-            attr_timeout=options.attr_timeout,
-        )
-        self._watch = KeyWatch(
-            self.hierarchy, self.sites, self.filesystem, self.transport.drop_caches
-        )
-        fuse_options = {*options.kernel, "subtype=ckfs", f"fsname={_escaped(request.store)}"}
+        self.transport = make_transport(request.transport, self.filesystem, options)
+        self._watch = KeyWatch(self.hierarchy, self.sites, self.filesystem, self.transport)
         try:
-            self.transport.open(request.mountpoint, fuse_options)
+            self.transport.open(request.mountpoint, options.kernel, os.path.abspath(request.store))
         except (RuntimeError, OSError) as error:
             raise MountRefused(
                 f"the system refused to mount on {request.mountpoint} ({error}); its own words "
@@ -235,10 +231,15 @@ class Mount:
             if checkpoints.due:
                 # An unmount waits for the step that is under way, and then makes one of its own.
                 try:
-                    for wait in checkpoints.steps():
+                    steps = checkpoints.steps()
+                    while (wait := self._next_step(steps)) is not None:
                         await trio.to_thread.run_sync(wait)
                 except (OSError, CkfsError) as error:
                     _log.error("checkpoint failed", reason=str(error))
+
+    def _next_step(self, steps: Iterator[Waiting]) -> Waiting | None:
+        with self.transport.exclusive():
+            return next(steps, None)
 
     async def _keep_incidents(self) -> None:
         """The audit log hears within a second what the store got wrong."""
@@ -279,7 +280,7 @@ class Mount:
             "mountpoint": os.path.abspath(self.request.mountpoint),
             "pid": os.getpid(),
             "since": self._since.isoformat(timespec="seconds"),
-            "transport": "pyfuse3",
+            "transport": self.request.transport,
             "format": FORMAT_VERSION,
             "names": self.document.names,
             "chunk_size": self.document.chunk_size,
@@ -308,11 +309,6 @@ class Mount:
             "lease_valid": lease.valid,
             "lease_seconds_left": max(0, round(left)),
         }
-
-
-def _escaped(path: str) -> str:
-    """A comma would end the option for libfuse."""
-    return os.path.abspath(path).replace("\\", "\\\\").replace(",", "\\,")
 
 
 def in_background(request: MountRequest, log_place: str) -> int:

@@ -36,6 +36,17 @@ TIMEOUT: Final = 300.0
 """Seconds for which the kernel may answer from its caches: the mount is the only writer."""
 
 
+TRANSPORTS: Final = ("wire", "pyfuse3")
+"""The first is the default."""
+
+
+def transport(name: str) -> str:
+    """Raises WrongArguments for one that there is not."""
+    if name not in TRANSPORTS:
+        raise WrongArguments(f"there is no transport {name!r}; there are {', '.join(TRANSPORTS)}")
+    return name
+
+
 @dataclass(slots=True)
 class MountOptions:
     """What `-o a,b=c` came to."""
@@ -48,6 +59,8 @@ class MountOptions:
     gid: int | None = None
     entry_timeout: float = TIMEOUT
     attr_timeout: float = TIMEOUT
+    writeback: bool = False
+    """Whether the kernel gathers writes before it passes them on."""
 
 
 def parse(texts: list[str]) -> MountOptions:
@@ -62,6 +75,8 @@ def parse(texts: list[str]) -> MountOptions:
                 options.kernel.add(name)
             elif option == "recover":
                 options.recover = True
+            elif option in ("writeback", "nowriteback"):
+                options.writeback = option == "writeback"
             elif name == "uid":
                 options.uid = _whole(value)
             elif name == "gid":

@@ -8,8 +8,8 @@ read buffer valid and the requests in order.
 
 import functools
 import os
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pyfuse3
@@ -311,9 +311,17 @@ class Pyfuse3Transport:
             filesystem, entry_timeout=entry_timeout, attr_timeout=attr_timeout
         )
 
-    def open(self, mountpoint: str, options: set[str]) -> None:
+    def open(self, mountpoint: str, options: set[str], source: str) -> None:
         """Mount; raises RuntimeError or OSError when the system refuses."""
-        pyfuse3.init(self._operations, mountpoint, {_Option(option) for option in options})
+        # A comma would end the option for libfuse.
+        name = source.replace("\\", "\\\\").replace(",", "\\,")
+        wanted = {*options, "subtype=ckfs", f"fsname={name}"}
+        pyfuse3.init(self._operations, mountpoint, {_Option(option) for option in wanted})
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """The filesystem to oneself: whoever asks runs on the loop, as every request does."""
+        yield
 
     async def serve(self) -> None:
         """Until the mount is gone or `stop` is called."""

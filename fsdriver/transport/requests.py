@@ -1,0 +1,361 @@
+"""One handler for each opcode: parses a request's body, calls the filesystem, packs the answer.
+
+A handler is called with a memoryview of the request behind its header, and answers with bytes, or
+with a list of buffers, or with None where the kernel expects nothing or the answer comes later.
+What it raises becomes the errno of the answer (wire.py). Decides nothing.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from fsdriver.attributes import Attributes
+from fsdriver.changes import Changes
+from fsdriver.errors import refuse
+from fsdriver.filesystem import Filesystem
+from fsdriver.namespace import Caller
+from fsdriver.transport import protocol
+from fsdriver.transport.protocol import Opcode
+
+Answer = bytes | list[bytes | memoryview] | None
+Handler = Callable[[int, int, memoryview, int, int], Answer]
+"""(unique, inode number, body, uid, gid)."""
+
+Later = Callable[[int, Callable[[], None], Callable[[], Answer]], Answer]
+"""(unique, wait, then): answer what `then` gives, once `wait` has returned.
+
+`wait` may run on another thread; `then` runs with the filesystem to itself.
+"""
+
+_DOTS: Final = (b".", b"..")
+_SECOND: Final = 1_000_000_000
+
+
+class Timeouts(NamedTuple):
+    """For how long the kernel may answer by itself."""
+
+    entry: protocol.Valid
+    attr: protocol.Valid
+
+
+class Handlers:
+    """Of one mount."""
+
+    def __init__(
+        self,
+        filesystem: Filesystem,
+        timeouts: Timeouts,
+        later: Later,
+    ) -> None:
+        self._filesystem = filesystem
+        self._entry, self._attr = timeouts
+        self._later = later
+        self._kept_open = protocol.FOPEN_KEEP_CACHE
+        self.no_flush = 0
+        """FOPEN_NOFLUSH for handles whose close has nothing to say."""
+
+    def table(self) -> list[Handler]:
+        """By opcode; ENOSYS for what there is not, which the kernel remembers."""
+        table: list[Handler] = [self._unknown] * protocol.OPCODES
+        table[Opcode.LOOKUP] = self.lookup
+        table[Opcode.FORGET] = self.forget
+        table[Opcode.GETATTR] = self.getattr
+        table[Opcode.SETATTR] = self.setattr
+        table[Opcode.READLINK] = self.readlink
+        table[Opcode.SYMLINK] = self.symlink
+        table[Opcode.MKNOD] = self.mknod
+        table[Opcode.MKDIR] = self.mkdir
+        table[Opcode.UNLINK] = self.unlink
+        table[Opcode.RMDIR] = self.rmdir
+        table[Opcode.RENAME] = self.rename
+        table[Opcode.RENAME2] = self.rename2
+        table[Opcode.LINK] = self.link
+        table[Opcode.OPEN] = self.open
+        table[Opcode.CREATE] = self.create
+        table[Opcode.READ] = self.read
+        table[Opcode.WRITE] = self.write
+        table[Opcode.STATFS] = self.statfs
+        table[Opcode.RELEASE] = self.release
+        table[Opcode.FLUSH] = self.flush
+        table[Opcode.FSYNC] = self.fsync
+        table[Opcode.SETXATTR] = self.setxattr
+        table[Opcode.GETXATTR] = self.getxattr
+        table[Opcode.LISTXATTR] = self.listxattr
+        table[Opcode.REMOVEXATTR] = self.removexattr
+        table[Opcode.OPENDIR] = self.opendir
+        table[Opcode.READDIR] = self.readdir
+        table[Opcode.READDIRPLUS] = self.readdirplus
+        table[Opcode.RELEASEDIR] = self.releasedir
+        table[Opcode.FSYNCDIR] = self.fsyncdir
+        table[Opcode.INTERRUPT] = self.interrupt
+        table[Opcode.IOCTL] = self.ioctl
+        table[Opcode.BATCH_FORGET] = self.batch_forget
+        table[Opcode.DESTROY] = self.destroy
+        return table
+
+    def _unknown(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        return protocol.error(unique, errno.ENOSYS)
+
+    # Names
+
+    def lookup(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        try:
+            attributes = self._filesystem.lookup(number, bytes(body[:-1]))
+        except FileNotFoundError:
+            return protocol.absent(unique, self._entry)
+        return protocol.entry(unique, attributes, self._entry, self._attr)
+
+    def forget(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        self._filesystem.forget(number, protocol.FORGET_IN.unpack_from(body)[0])
+        return None
+
+    def batch_forget(
+        self, unique: int, number: int, body: memoryview, uid: int, gid: int
+    ) -> Answer:
+        (count,) = protocol.BATCH_FORGET_IN.unpack_from(body)
+        at = protocol.BATCH_FORGET_IN.size
+        for inode, lookups in protocol.FORGET_ONE.iter_unpack(
+            body[at : at + count * protocol.FORGET_ONE.size]
+        ):
+            self._filesystem.forget(inode, lookups)
+        return None
+
+    def readlink(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        target = self._filesystem.readlink(number)
+        return protocol.head(unique, len(target)) + target
+
+    def _made(self, unique: int, attributes: Attributes) -> bytes:
+        return protocol.entry(unique, attributes, self._entry, self._attr)
+
+    def symlink(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        name, target, _end = bytes(body).split(b"\0")
+        made = self._filesystem.symlink(number, name, target, Caller(uid, gid))
+        return self._made(unique, made)
+
+    def mknod(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        mode, device, _umask = protocol.MKNOD_IN.unpack_from(body)
+        name = bytes(body[protocol.MKNOD_IN.size : -1])
+        made = self._filesystem.mknod(number, name, mode, device, Caller(uid, gid))
+        return self._made(unique, made)
+
+    def mkdir(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        mode, _umask = protocol.MKDIR_IN.unpack_from(body)
+        name = bytes(body[protocol.MKDIR_IN.size : -1])
+        return self._made(unique, self._filesystem.mkdir(number, name, mode, Caller(uid, gid)))
+
+    def unlink(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        self._filesystem.unlink(number, bytes(body[:-1]))
+        return protocol.error(unique, 0)
+
+    def rmdir(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        self._filesystem.rmdir(number, bytes(body[:-1]))
+        return protocol.error(unique, 0)
+
+    def rename(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        (folder,) = protocol.RENAME_IN.unpack_from(body)
+        return self._rename(unique, number, folder, body[protocol.RENAME_IN.size :], 0)
+
+    def rename2(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        folder, flags = protocol.RENAME2_IN.unpack_from(body)
+        return self._rename(unique, number, folder, body[protocol.RENAME2_IN.size :], flags)
+
+    def _rename(
+        self, unique: int, number: int, folder: int, names: memoryview, flags: int
+    ) -> Answer:
+        name, new_name, _end = bytes(names).split(b"\0")
+        filesystem = self._filesystem
+
+        def then() -> Answer:
+            filesystem.rename(number, name, folder, new_name, flags)
+            return protocol.error(unique, 0)
+
+        wait = filesystem.begin_rename(number, name, folder, new_name, flags)
+        return then() if wait is None else self._later(unique, wait, then)
+
+    def link(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        (inode,) = protocol.LINK_IN.unpack_from(body)
+        name = bytes(body[protocol.LINK_IN.size : -1])
+        filesystem = self._filesystem
+
+        def then() -> Answer:
+            return self._made(unique, filesystem.link(inode, number, name))
+
+        wait = filesystem.begin_link(inode, number, name)
+        return then() if wait is None else self._later(unique, wait, then)
+
+    # Status
+
+    def getattr(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        return protocol.attr(unique, self._filesystem.getattr(number), self._attr)
+
+    def setattr(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        (
+            valid, _handle, size, atime, mtime, _ctime, atime_ns, mtime_ns, _ctime_ns, mode,
+            owner, group,
+        ) = protocol.SETATTR_IN.unpack_from(body)  # fmt: skip
+        changes = Changes(
+            mode=mode if valid & protocol.FATTR_MODE else None,
+            uid=owner if valid & protocol.FATTR_UID else None,
+            gid=group if valid & protocol.FATTR_GID else None,
+            size=size if valid & protocol.FATTR_SIZE else None,
+            atime_ns=_time(atime, atime_ns) if valid & protocol.FATTR_ATIME else None,
+            mtime_ns=_time(mtime, mtime_ns) if valid & protocol.FATTR_MTIME else None,
+        )
+        return protocol.attr(unique, self._filesystem.setattr(number, changes), self._attr)
+
+    def statfs(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        status = self._filesystem.statfs()
+        return protocol.statfs(
+            unique,
+            status.f_blocks,
+            status.f_bfree,
+            status.f_bavail,
+            status.f_files,
+            status.f_ffree,
+            status.f_bsize,
+            status.f_frsize,
+            255,
+        )
+
+    # Content
+
+    def open(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        flags, _open_flags = protocol.OPEN_IN.unpack_from(body)
+        handle = self._filesystem.open(number, flags)
+        keep = self._kept_open if self._filesystem.may_keep_cache(handle) else 0
+        if not flags & os.O_ACCMODE:
+            keep |= self.no_flush
+        return protocol.opened(unique, handle, keep)
+
+    def create(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        flags, mode, _umask, _open_flags = protocol.CREATE_IN.unpack_from(body)
+        name = bytes(body[protocol.CREATE_IN.size : -1])
+        made, handle = self._filesystem.create(number, name, mode, flags, Caller(uid, gid))
+        return protocol.created(unique, made, self._entry, self._attr, handle, self._kept_open)
+
+    def read(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        handle, offset, length = protocol.READ_IN.unpack_from(body)
+        data = self._filesystem.read(handle, offset, length)
+        return [protocol.head(unique, len(data)), data]
+
+    def write(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        handle, offset, size, _flags = protocol.WRITE_IN.unpack_from(body)
+        at = protocol.WRITE_IN.size
+        taken = self._filesystem.write(handle, offset, body[at : at + size])
+        return protocol.written(unique, taken)
+
+    def flush(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        self._filesystem.flush(protocol.HANDLE_IN.unpack_from(body)[0])
+        return protocol.error(unique, 0)
+
+    def release(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        self._filesystem.release(protocol.HANDLE_IN.unpack_from(body)[0])
+        return protocol.error(unique, 0)
+
+    def fsync(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        handle, flags = protocol.FSYNC_IN.unpack_from(body)
+        data_only = bool(flags & protocol.FSYNC_FDATASYNC)
+        wait = self._filesystem.begin_fsync(handle, data_only=data_only)
+        return self._later(unique, wait, lambda: protocol.error(unique, 0))
+
+    def ioctl(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        raise refuse(errno.ENOTTY)
+
+    # Folders
+
+    def opendir(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        return protocol.opened(unique, self._filesystem.opendir(number), 0)
+
+    def readdir(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        handle, start, room = protocol.READ_IN.unpack_from(body)
+        parts: list[bytes] = []
+        length = 0
+        for name, attributes, following in self._filesystem.readdir(handle, start):
+            packed = protocol.dirent(
+                name, attributes.number, following, stat.S_IFMT(attributes.mode)
+            )
+            length += len(packed)
+            if length > room:
+                break
+            parts.append(packed)
+        return _joined(unique, parts)
+
+    def readdirplus(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        handle, start, room = protocol.READ_IN.unpack_from(body)
+        parts: list[bytes] = []
+        length = 0
+        for name, attributes, following in self._filesystem.readdir(handle, start):
+            counted = name not in _DOTS
+            packed = protocol.direntplus(
+                name, attributes, following, self._entry, self._attr, counted=counted
+            )
+            length += len(packed)
+            if length > room:
+                break
+            parts.append(packed)
+            if counted:
+                self._filesystem.count_lookup(attributes.number)
+        return _joined(unique, parts)
+
+    def releasedir(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        self._filesystem.releasedir(protocol.HANDLE_IN.unpack_from(body)[0])
+        return protocol.error(unique, 0)
+
+    def fsyncdir(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        (handle,) = protocol.HANDLE_IN.unpack_from(body)
+        wait = self._filesystem.begin_fsync_directory(handle)
+        return self._later(unique, wait, lambda: protocol.error(unique, 0))
+
+    # Extended attributes
+
+    def getxattr(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        (room,) = protocol.GETXATTR_IN.unpack_from(body)
+        name = bytes(body[protocol.GETXATTR_IN.size : -1])
+        return _sized(unique, self._filesystem.getxattr(number, name), room)
+
+    def listxattr(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        (room,) = protocol.GETXATTR_IN.unpack_from(body)
+        names = b"".join(name + b"\0" for name in self._filesystem.listxattr(number))
+        return _sized(unique, names, room)
+
+    def setxattr(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        size, flags = protocol.SETXATTR_IN.unpack_from(body)
+        name, _zero, value = bytes(body[protocol.SETXATTR_IN.size :]).partition(b"\0")
+        self._filesystem.setxattr(number, name, value[:size], Caller(uid, gid), flags)
+        return protocol.error(unique, 0)
+
+    def removexattr(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        self._filesystem.removexattr(number, bytes(body[:-1]))
+        return protocol.error(unique, 0)
+
+    # The connection
+
+    def interrupt(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        """What is under way comes to its end: a sync cannot be called back."""
+        return None
+
+    def destroy(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        return protocol.error(unique, 0)
+
+
+def _time(seconds: int, nanoseconds: int) -> int:
+    """The protocol's seconds are unsigned; those before 1970 are not."""
+    if seconds >> 63:
+        seconds -= 1 << 64
+    return seconds * _SECOND + nanoseconds
+
+
+def _joined(unique: int, parts: Sequence[bytes]) -> bytes:
+    body = b"".join(parts)
+    return protocol.head(unique, len(body)) + body
+
+
+def _sized(unique: int, value: bytes, room: int) -> bytes:
+    """The value, or its size for who asks with no room. Raises ERANGE."""
+    if not room:
+        return protocol.written(unique, len(value))
+    if len(value) > room:
+        raise refuse(errno.ERANGE)
+    return protocol.head(unique, len(value)) + value

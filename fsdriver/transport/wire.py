@@ -1,0 +1,241 @@
+"""Serves a mount by speaking the kernel's FUSE protocol itself: the fast transport.
+
+One thread reads a request into a buffer that is used again and again, answers it, and reads the
+next. It never waits for a disk: what does (an fsync, a rename) goes to worker threads, which
+answer when they are done. The mount's control tasks run on another thread, and touch the
+filesystem only between two requests (`exclusive`).
+"""
+
+import errno
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import Final
+
+import structlog
+import trio
+
+from fsdriver.errors import CkfsError
+from fsdriver.filesystem import Filesystem
+from fsdriver.mountpoints import unmount
+from fsdriver.transport import attachment, protocol
+from fsdriver.transport.protocol import InitFlag, Opcode
+from fsdriver.transport.reader import Reader
+from fsdriver.transport.requests import Answer, Handlers, Timeouts
+
+_log = structlog.get_logger("ckfs")
+
+MAX_WRITE: Final = 1 << 20
+_BUFFER: Final = MAX_WRITE + 4096
+_MAX_BACKGROUND: Final = 64
+_THREADS: Final = 16
+_PAUSE_SECONDS: Final = 0.01
+_PROMPT_SECONDS: Final = 0.0002
+"""A wait that was shorter than this costs less than to hand it to another thread."""
+
+_WANTED: Final = (
+    InitFlag.ASYNC_READ
+    | InitFlag.ATOMIC_O_TRUNC
+    | InitFlag.BIG_WRITES
+    | InitFlag.EXPORT_SUPPORT
+    | InitFlag.DO_READDIRPLUS
+    | InitFlag.READDIRPLUS_AUTO
+    | InitFlag.ASYNC_DIO
+    | InitFlag.PARALLEL_DIROPS
+    | InitFlag.MAX_PAGES
+    | InitFlag.CACHE_SYMLINKS
+    | InitFlag.EXPLICIT_INVAL_DATA
+    | InitFlag.HANDLE_KILLPRIV_V2
+    | InitFlag.INIT_EXT
+    | InitFlag.DIRECT_IO_ALLOW_MMAP
+)
+
+
+class WireTransport:
+    """One mount. `open` mounts, `serve` answers until unmounted, `close`."""
+
+    def __init__(
+        self,
+        filesystem: Filesystem,
+        *,
+        entry_timeout: float,
+        attr_timeout: float,
+        writeback: bool = False,
+    ) -> None:
+        self._filesystem = filesystem
+        self._wanted = int(_WANTED) | (int(InitFlag.WRITEBACK_CACHE) if writeback else 0)
+        timeouts = Timeouts(protocol.valid_for(entry_timeout), protocol.valid_for(attr_timeout))
+        self._requests = Handlers(filesystem, timeouts, self._later)
+        self._handlers = self._requests.table()
+        self._handlers[Opcode.INIT] = self._init
+        self._handlers[Opcode.WRITE] = self._write
+        self._device = -1
+        self._mountpoint = ""
+        self._wake = -1
+        self._stopped = False
+        self._lock = threading.Lock()
+        self._asked = 0
+        """How many threads wait for a moment between two requests."""
+        self._asking = threading.Lock()
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="ckfs-wait")
+        self._last_wait = 1.0
+        """Seconds that the last wait for a disk took."""
+
+    # Mount and unmount
+
+    def open(self, mountpoint: str, options: set[str], source: str) -> None:
+        """Mount; raises OSError or MountRefused when the system refuses."""
+        self._device = attachment.attach(mountpoint, options, source)
+        os.set_blocking(self._device, False)
+        self._mountpoint = mountpoint
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    async def serve(self) -> None:
+        """Until the mount is gone or `stop` is called."""
+        await trio.to_thread.run_sync(self._loop)
+
+    def stop(self) -> None:
+        """End `serve`; from any thread."""
+        self._stopped = True  # who is held back is not to wait any longer
+        os.eventfd_write(self._wake, 1)
+
+    def close(self) -> None:
+        """Unmount if that has not happened yet."""
+        if self._device < 0:
+            return
+        self._threads.shutdown()
+        if attachment.is_attached(self._device):
+            # Whatever still asks is told that nobody answers any more.
+            os.close(self._device)
+            self._device = -1
+            with suppress(CkfsError):
+                unmount(self._mountpoint, lazy=True)
+        else:
+            os.close(self._device)
+            self._device = -1
+        os.close(self._wake)
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """The filesystem to oneself, between two requests; on any thread but the loop's."""
+        with self._asking:
+            self._asked += 1
+        with self._lock:
+            with self._asking:
+                self._asked -= 1
+            yield
+
+    # The loop
+
+    def _loop(self) -> None:
+        reader = Reader(self._device, self._wake, _BUFFER)
+        buffer, view = reader.buffer, memoryview(reader.buffer)
+        parse, body = protocol.IN_HEADER.unpack_from, protocol.IN_HEADER.size
+        handlers, lock = self._handlers, self._lock
+        while length := reader.next():
+            _length, opcode, unique, number, uid, gid = parse(buffer)
+            with lock:
+                try:
+                    answer = handlers[opcode if opcode < protocol.OPCODES else 0](
+                        unique, number, view[body:length], uid, gid
+                    )
+                except Exception as error:  # noqa: BLE001 one that escapes would end the mount
+                    answer = self._refuse(unique, opcode, number, error)
+                # What is answered may lie in buffers that the next call uses again.
+                if answer is not None:
+                    self._reply(answer)
+            if self._asked:
+                # Locks know no queue: whoever waits would starve under load.
+                time.sleep(0)
+
+    def _reply(self, answer: Answer) -> None:
+        try:
+            if isinstance(answer, bytes):
+                os.write(self._device, answer)
+            elif answer is not None:
+                os.writev(self._device, answer)
+        except OSError as error:
+            # ENOENT: whoever asked was killed meanwhile.
+            if error.errno not in (errno.ENOENT, errno.ENODEV):
+                _log.error("unexpected", where="answering the kernel", reason=str(error))
+
+    def _refuse(self, unique: int, opcode: int, number: int, error: Exception) -> Answer:
+        code = self._filesystem.errno_of(error, number)
+        if opcode in (Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT):
+            return None
+        return protocol.error(unique, code)
+
+    # What waits
+
+    def _later(self, unique: int, wait: Callable[[], None], then: Callable[[], Answer]) -> Answer:
+        """In place while the disk is so fast that another thread would cost more."""
+        if self._last_wait < _PROMPT_SECONDS:
+            self._timed(wait)
+            return then()
+        self._threads.submit(self._wait, unique, wait, then)
+        return None
+
+    def _timed(self, wait: Callable[[], None]) -> None:
+        began = time.monotonic()
+        try:
+            wait()
+        finally:
+            self._last_wait = time.monotonic() - began
+
+    def _wait(self, unique: int, wait: Callable[[], None], then: Callable[[], Answer]) -> None:
+        try:
+            self._timed(wait)
+            with self.exclusive():
+                answer = then()
+        except Exception as error:  # noqa: BLE001 there is nobody above to raise to
+            with self.exclusive():
+                answer = protocol.error(unique, self._filesystem.errno_of(error))
+        self._reply(answer)
+
+    def _write(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        answer = self._requests.write(unique, number, body, uid, gid)
+        if self._filesystem.crowded:
+            self._threads.submit(self._hold_back, answer)
+            return None
+        return answer
+
+    def _hold_back(self, answer: Answer) -> None:
+        """Who writes faster than the disk takes it waits for its answer."""
+        while self._filesystem.crowded and not self._stopped:
+            time.sleep(_PAUSE_SECONDS)
+        self._reply(answer)
+
+    # The connection
+
+    def _init(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        major, minor, max_readahead, low, high = protocol.INIT_IN.unpack_from(body)
+        if major != protocol.MAJOR or minor < protocol.OLDEST_MINOR:
+            _log.error("unexpected", where="INIT", reason=f"the kernel speaks {major}.{minor}")
+            return protocol.error(unique, errno.EPROTO)
+        offered = low | high << 32
+        agreed = offered & self._wanted
+        if agreed & InitFlag.WRITEBACK_CACHE == 0:
+            self._requests.no_flush = protocol.FOPEN_NOFLUSH
+        return protocol.init(
+            unique,
+            min(minor, protocol.MINOR),
+            agreed,
+            max_readahead=max_readahead,
+            max_write=MAX_WRITE,
+            max_background=_MAX_BACKGROUND,
+        )
+
+    def drop_caches(self, known: Sequence[tuple[int, int, bytes]]) -> None:
+        """Make the kernel ask again: pages, attributes and names. On another thread only.
+
+        It waits for pages that the loop may just be filling, so a handler must never call it.
+        """
+        for number, parent, name in known:
+            with suppress(OSError):
+                os.write(self._device, protocol.inval_inode(number))
+            if parent:
+                with suppress(OSError):
+                    os.write(self._device, protocol.inval_entry(parent, name))
