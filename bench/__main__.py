@@ -73,55 +73,70 @@ def _operations(
         operations.run(only or [], repetitions=repetitions, as_json=as_json, against=against)
 
 
-def _chosen(words: list[str] | None) -> tuple[str, ...]:
-    """Options that may be repeated, or name several with commas."""
-    return tuple(part.strip() for word in words or [] for part in word.split(",") if part.strip())
-
-
 @app.command(
     "mounted",
     epilog="Examples:  python -m bench mounted --quick    python -m bench mounted --where both "
     "--json run.json    python -m bench mounted --rows small,random --systems ckfs,gocryptfs",
 )
 def _mounted(  # noqa: PLR0917 options have no position
-    where: Annotated[
-        str, typer.Option(help="tmpfs (the driver's own cost), disk or both.")
-    ] = "tmpfs",
-    rows: Annotated[
-        list[str] | None,
-        typer.Option(help="Groups (sequential, random, small, tree, git, sqlite, fio) or rows."),
-    ] = None,
-    systems: Annotated[
-        list[str] | None, typer.Option(help="Default: all; with --quick the fastest peers.")
-    ] = None,
-    repeat: Annotated[int | None, typer.Option(min=1, help="Default: 5; with --quick 2.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Small sizes, about two minutes.")] = False,
-    size: Annotated[
-        int | None, typer.Option(min=8, help="MiB of the large file. Default: 1024.")
-    ] = None,
-    disk_folder: Annotated[
-        Path | None,
-        typer.Option(help="Where the disk's image lies. Default: the temporary folder."),
-    ] = None,
-    ckfs_option: Annotated[
-        list[str] | None, typer.Option(help="For `ckfs mount -o`; the report names it.")
-    ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures there.")
-    ] = None,
+    where: mounted_command.WhereOption = "tmpfs",
+    rows: mounted_command.RowsOption = None,
+    systems: mounted_command.SystemsOption = None,
+    repeat: mounted_command.RepeatOption = None,
+    quick: mounted_command.QuickOption = False,
+    size: mounted_command.SizeOption = None,
+    cap: mounted_command.CapOption = None,
+    disk_folder: mounted_command.DiskFolderOption = None,
+    ckfs_option: mounted_command.CkfsOption = None,
+    json_file: mounted_command.JsonOption = None,
+    to: mounted_command.ToOption = None,
+    append: mounted_command.AppendOption = False,
 ) -> None:
     """ckfs, its peers and a plain folder on the same work, in turns; takes root."""
-    mounted_command.run(
+    asked = mounted_command.Asked(
         where=where,
-        rows=_chosen(rows),
-        systems=_chosen(systems),
-        repetitions=repeat,
-        quick=quick,
-        size=size,
+        systems=systems,
+        repeat=repeat,
+        cap=cap,
         disk_folder=disk_folder,
-        ckfs_options=_chosen(ckfs_option),
+        ckfs_option=ckfs_option,
         json_file=json_file,
+        to=to,
+        append=append,
     )
+    mounted_command.mounted(asked, rows=rows, quick=quick, size=size)
+
+
+@app.command(
+    "scale",
+    epilog="Examples:  python -m bench scale    python -m bench scale --files 1000 --files 10000 "
+    "--systems ckfs",
+)
+def _scale(  # noqa: PLR0917 options have no position
+    files: mounted_command.FilesOption = None,
+    where: mounted_command.WhereOption = "tmpfs",
+    systems: mounted_command.SystemsOption = None,
+    repeat: mounted_command.RepeatOption = None,
+    cap: mounted_command.CapOption = None,
+    disk_folder: mounted_command.DiskFolderOption = None,
+    ckfs_option: mounted_command.CkfsOption = None,
+    json_file: mounted_command.JsonOption = None,
+    to: mounted_command.ToOption = None,
+    append: mounted_command.AppendOption = False,
+) -> None:
+    """What one file and one mount cost when there are few or many files; takes root."""
+    asked = mounted_command.Asked(
+        where=where,
+        systems=systems,
+        repeat=repeat,
+        cap=cap,
+        disk_folder=disk_folder,
+        ckfs_option=ckfs_option,
+        json_file=json_file,
+        to=to,
+        append=append,
+    )
+    mounted_command.scale(asked, files=files)
 
 
 @app.command(

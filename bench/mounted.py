@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -26,9 +26,6 @@ from bench.peers.system import System as Measured
 from bench.peers.system import SystemFailed, Unavailable
 from bench.workloads import material
 from bench.workloads.groups import GROUPS, Group, Sizes
-
-_TURN_BUDGET = 90.0
-"""Seconds that one system may spend on all repetitions of one group."""
 
 
 @contextmanager
@@ -67,24 +64,29 @@ class Plan:
     disk_folder: Path | None = None
     ckfs_options: tuple[str, ...] = ()
     time_cap: float = 120.0
+    """Seconds for one workload of one system; it is stopped then, and has failed."""
+    group_cap: float = 150.0
+    """Seconds for all repetitions of one group by one system; no further one is begun then."""
+    groups: tuple[Group, ...] = GROUPS
+    bench: Literal["mounted", "scale"] = "mounted"
     console: Console = field(default_factory=lambda: Console(stderr=True))
 
     def room(self) -> int:
         """Bytes that the place gets: the largest file twice, and what keeps beside it."""
-        return 3 * self.sizes.sequential + (2 << 30)
+        return 3 * self.sizes.sequential + (3 << 30)
 
     def chosen(self) -> list[tuple[Group, list[Row]]]:
         """Groups with their rows, as far as they were asked for."""
         found = []
-        for group in GROUPS:
+        for group in self.groups:
             rows = [row for row in group.rows(self.sizes) if self._wants(group, row)]
             if rows:
                 found.append((group, rows))
         if not found:
-            names = ", ".join(row.name for group in GROUPS for row in group.rows(self.sizes))
+            names = ", ".join(row.name for group in self.groups for row in group.rows(self.sizes))
             raise Refused(
                 f"no row is called {' or '.join(self.rows)}. Groups: "
-                f"{', '.join(group.name for group in GROUPS)}. Rows: {names}"
+                f"{', '.join(group.name for group in self.groups)}. Rows: {names}"
             )
         return found
 
@@ -124,6 +126,8 @@ def measure(plan: Plan) -> list[Run]:
 
 def _make_material(plan: Plan, place: Path, environment: dict[str, str]) -> None:
     sizes = plan.sizes
+    if not any(group.material for group, _rows in plan.chosen()):
+        return
     material.make_tree(place / "tree", files=sizes.tree_files, size=sizes.tree_bytes)
     with suppress(FileNotFoundError):  # without git its group says so
         material.make_repository(
@@ -134,6 +138,7 @@ def _make_material(plan: Plan, place: Path, environment: dict[str, str]) -> None
 def _begin(plan: Plan, where: Where, place: str) -> Run:
     options = f"; mounted with -o {','.join(plan.ckfs_options)}" if plan.ckfs_options else ""
     return Run(
+        bench=plan.bench,
         date=now(),
         commit=commit(),
         machine=machine(),
@@ -174,6 +179,8 @@ class _Series:
 
             def advance(said: str) -> None:
                 progress.update(bar, description=f"{self.run.where}: {said}")
+                if not plan.console.is_terminal:
+                    plan.console.print(f"{self.run.where}: {said}", highlight=False)
 
             for group, rows in chosen:
                 for row in rows:
@@ -220,10 +227,10 @@ class _Series:
                     failure = self._turn(group, rows, system, verify=repetition == 0)
                     spent[system.name] += os.times().elapsed - began
                     last = repetition + 1 == self.plan.repetitions
-                    if failure is None and spent[system.name] > _TURN_BUDGET and not last:
+                    if failure is None and spent[system.name] > self.plan.group_cap and not last:
                         failure = (
                             f"{repetition + 1} of {self.plan.repetitions} repetitions: they took "
-                            f"over {_TURN_BUDGET:.0f} s"
+                            f"over {self.plan.group_cap:.0f} s"
                         )
                         _note(rows, system.name, failure)
                     if failure is not None:

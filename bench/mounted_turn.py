@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,6 @@ class Turn:
     on_disk: bool
     at: str = ""
     """The row that is being measured."""
-    done: set[str] = field(default_factory=set)
 
     @property
     def files(self) -> Path:
@@ -64,16 +63,23 @@ class Turn:
         sample.client_cpu.append(told["cpu"])
         sample.driver_cpu.append(max(0.0, driver))
         sample.peak_memory = max(sample.peak_memory, peak_memory(pids))
-        self.done.add(row)
 
     def untimed(self, task: str, **options: Any) -> None:
         self._client(task, options)
 
-    def again(self) -> None:
+    def again(self, row: str | None = None) -> None:
         self.system.unmount()
         if self.on_disk:
             drop_caches(self.system.room.place)
+        began = time.perf_counter()
         self.system.mount()
+        os.listdir(self.system.files)
+        sample = self.samples.get(row or "")
+        if sample is not None:
+            sample.seconds.append(time.perf_counter() - began)
+            sample.client_cpu.append(0.0)
+            sample.driver_cpu.append(cpu_seconds(pids := self.system.processes()))
+            sample.peak_memory = max(sample.peak_memory, peak_memory(pids))
 
     def _client(self, task: str, options: dict[str, Any]) -> dict[str, float]:
         words = [sys.executable, "-I", "-S", str(_CLIENT), task, json.dumps(options)]

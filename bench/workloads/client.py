@@ -11,6 +11,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -157,22 +158,34 @@ def verify_random(_clock: Clock, path: str, size: int, writes: list[tuple[int, i
 
 # Small files
 
-_FOLDER = 500
-"""Files in a folder."""
+_ONE = "one"
+"""The shape of a tree: all files in one folder; else the number of files in each folder."""
+_LEVELS, _FAN = 6, 8
 
 
-def _names(folder: str, count: int, stem: str = "file") -> list[str]:
-    return [f"{folder}/{n // _FOLDER:03}/{stem} {n:06}.txt" for n in range(count)]
+def _place(folder: str, number: int, shape: str) -> str:
+    """The folder of a file: `shape` files in each, at the end of six levels that fan out by 8."""
+    if shape == _ONE:
+        return f"{folder}/all"
+    leaf = number // int(shape)
+    if shape == "500":
+        return f"{folder}/{leaf:03}"
+    digits = (leaf // _FAN**level % _FAN for level in reversed(range(_LEVELS)))
+    return "/".join([folder, *(f"level {digit}" for digit in digits)])
 
 
-def _folders(folder: str, count: int) -> list[str]:
-    return [f"{folder}/{n:03}" for n in range(-(-count // _FOLDER))]
+def _names(folder: str, count: int, stem: str = "file", shape: str = "500") -> list[str]:
+    return [f"{_place(folder, n, shape)}/{stem} {n:06}.txt" for n in range(count)]
 
 
-def create(clock: Clock, folder: str, count: int, size: int) -> None:
+def _folders(folder: str, count: int, shape: str = "500") -> list[str]:
+    return list(dict.fromkeys(_place(folder, n, shape) for n in range(count)))
+
+
+def create(clock: Clock, folder: str, count: int, size: int, shape: str = "500") -> None:
     """`count` files of `size` bytes, each opened, written in one call and closed."""
-    names, blocks = _names(folder, count), _blocks(3)
-    for place in _folders(folder, count):
+    names, blocks = _names(folder, count, shape=shape), _blocks(3)
+    for place in _folders(folder, count, shape):
         os.makedirs(place)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     with clock:
@@ -182,9 +195,9 @@ def create(clock: Clock, folder: str, count: int, size: int) -> None:
             os.close(file)
 
 
-def stat(clock: Clock, folder: str, count: int, *, warm: bool = False) -> None:
+def stat(clock: Clock, folder: str, count: int, shape: str = "500", *, warm: bool = False) -> None:
     """Each file by its name."""
-    names = _names(folder, count)
+    names = _names(folder, count, shape=shape)
     if warm:
         for name in names:
             os.lstat(name)
@@ -215,9 +228,11 @@ def _listed(folders: list[str]) -> Iterator[os.stat_result]:
                 yield entry.stat(follow_symlinks=False)
 
 
-def read_files(clock: Clock, folder: str, count: int, size: int, *, warm: bool = False) -> None:
+def read_files(
+    clock: Clock, folder: str, count: int, size: int, shape: str = "500", *, warm: bool = False
+) -> None:
     """Each file opened, read in one call and closed."""
-    names = _names(folder, count)
+    names = _names(folder, count, shape=shape)
     buffers = [bytearray(2 * size)]
     got = _read_all(names, buffers) if warm else 0
     with clock:
@@ -243,15 +258,15 @@ def rename(clock: Clock, folder: str, count: int) -> None:
             os.rename(old, new)
 
 
-def delete(clock: Clock, folder: str, count: int, stem: str = "renamed") -> None:
+def delete(
+    clock: Clock, folder: str, count: int, stem: str = "renamed", shape: str = "500"
+) -> None:
     """Each file by its name; the folders go untimed."""
-    names = _names(folder, count, stem)
+    names = _names(folder, count, stem, shape)
     with clock:
         for name in names:
             os.unlink(name)
-    for place in _folders(folder, count):
-        os.rmdir(place)
-    os.rmdir(folder)
+    shutil.rmtree(folder)
 
 
 def verify_files(_clock: Clock, folder: str, count: int, size: int) -> None:

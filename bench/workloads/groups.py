@@ -74,8 +74,8 @@ class Turn(Protocol):
     def untimed(self, task: str, **options: Any) -> None:
         """Run a task of the client."""
 
-    def again(self) -> None:
-        """Mount anew: what follows is cold."""
+    def again(self, row: str | None = None) -> None:
+        """Mount anew: what follows is cold. `row`: the one that this mount's time belongs to."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,8 @@ class Group:
     perform: Callable[[Turn], None]
     needs: str | None = None
     """A program that has to be there."""
+    material: bool = False
+    """It copies in what `material` makes."""
 
 
 def _bytes(name: str, does: str, amount: float, temperature: str = "warm") -> Row:
@@ -99,7 +101,7 @@ def _bytes(name: str, does: str, amount: float, temperature: str = "warm") -> Ro
     )
 
 
-def _operations(name: str, does: str, amount: float, temperature: str = "warm") -> Row:
+def operations(name: str, does: str, amount: float, temperature: str = "warm") -> Row:
     row = _bytes(name, does, amount, temperature)
     row.amount_unit = "operations"
     return row
@@ -132,12 +134,12 @@ def _sequential(turn: Turn) -> None:
 def _random_rows(sizes: Sizes) -> list[Row]:
     calls, within = sizes.random_calls, f"in a file of {sizes.random_file >> 20} MiB"
     return [
-        _operations(
+        operations(
             "random read", f"4 KiB a call {within}, after a new mount and open", calls, "cold"
         ),
-        _operations("random read again", "the same offsets, once more", calls),
-        _operations("random write", f"4 KiB a call {within}, and its close", calls),
-        _operations("random write, fsync", "the same, and one fsync before the close", calls),
+        operations("random read again", "the same offsets, once more", calls),
+        operations("random write", f"4 KiB a call {within}, and its close", calls),
+        operations("random write, fsync", "the same, and one fsync before the close", calls),
     ]
 
 
@@ -162,15 +164,15 @@ def _random(turn: Turn) -> None:
 def _small_rows(sizes: Sizes) -> list[Row]:
     count, passes = sizes.files, sizes.list_passes
     return [
-        _operations("create", "new files of 4 KiB: open, one write, close", count),
-        _operations("list again", "names and attributes of all of them, as ls -l", count * passes),
-        _operations("stat again", "each by its name, once more", count),
-        _operations("read small again", "each: open, one read, close, once more", count),
-        _operations("list", "names and attributes, after a new mount", count, "cold"),
-        _operations("stat", "each by its name, after a new mount", count, "cold"),
-        _operations("read small", "each: open, read, close, after a new mount", count, "cold"),
-        _operations("rename", "each to another name in its folder", count),
-        _operations("delete", "each by its name", count),
+        operations("create", "new files of 4 KiB: open, one write, close", count),
+        operations("list again", "names and attributes of all of them, as ls -l", count * passes),
+        operations("stat again", "each by its name, once more", count),
+        operations("read small again", "each: open, one read, close, once more", count),
+        operations("list", "names and attributes, after a new mount", count, "cold"),
+        operations("stat", "each by its name, after a new mount", count, "cold"),
+        operations("read small", "each: open, read, close, after a new mount", count, "cold"),
+        operations("rename", "each to another name in its folder", count),
+        operations("delete", "each by its name", count),
     ]
 
 
@@ -198,7 +200,7 @@ def _tree_rows(sizes: Sizes) -> list[Row]:
     size = sizes.tree_bytes
     return [
         _bytes("rsync in", f"rsync -a of {files} from memory", size),
-        _operations("rsync again", "the same, with nothing to do", sizes.tree_files),
+        operations("rsync again", "the same, with nothing to do", sizes.tree_files),
         _bytes("tar out", "tar -c of them into a pipe, after a new mount", size, "cold"),
         _bytes("tar out again", "the same, once more", size),
     ]
@@ -222,9 +224,9 @@ def _tree(turn: Turn) -> None:
 def _git_rows(sizes: Sizes) -> list[Row]:
     files = sizes.repository_files
     return [
-        _operations("git clone", f"of a repository of {files} files from memory", files),
-        _operations("git status again", "on the mount that cloned it, once more", files),
-        _operations("git status", "after a new mount", files, "cold"),
+        operations("git clone", f"of a repository of {files} files from memory", files),
+        operations("git status again", "on the mount that cloned it, once more", files),
+        operations("git status", "after a new mount", files, "cold"),
     ]
 
 
@@ -251,8 +253,8 @@ def _sqlite_rows(sizes: Sizes) -> list[Row]:
     count = sizes.transactions
     does = "transactions of an insert and an update, synchronous=FULL, "
     return [
-        _operations("SQLite", does + "rollback journal", count),
-        _operations("SQLite WAL", does + "write-ahead log", count),
+        operations("SQLite", does + "rollback journal", count),
+        operations("SQLite WAL", does + "write-ahead log", count),
     ]
 
 
@@ -311,8 +313,8 @@ GROUPS = (
     Group("sequential", _sequential_rows, _sequential),
     Group("random", _random_rows, _random),
     Group("small", _small_rows, _small),
-    Group("tree", _tree_rows, _tree, "rsync"),
-    Group("git", _git_rows, _git, "git"),
+    Group("tree", _tree_rows, _tree, "rsync", material=True),
+    Group("git", _git_rows, _git, "git", material=True),
     Group("sqlite", _sqlite_rows, _sqlite),
     Group("fio", _fio_rows, _fio, "fio"),
 )
