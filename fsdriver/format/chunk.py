@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from fsdriver.errors import ChunkInvalid
-from fsdriver.format.geometry import NONCE_SIZE, RECORD_OVERHEAD
+from fsdriver.format.geometry import NONCE_SIZE, RECORD_OVERHEAD, TAG_SIZE
 from fsdriver.format.xaes import Xaes256Gcm
 
 KIND_CHUNK: Final = b"\x01\x01"
@@ -50,6 +50,15 @@ class ChunkCipher:
             nonces = secrets.token_bytes(NONCE_SIZE * count)
         keys = self._xaes.message_keys(nonces)
         file_id = self._file_id
+        if count == 1:  # most writes, and without loop and slices a third cheaper
+            records[:NONCE_SIZE] = nonces
+            AESGCM(keys).encrypt_into(
+                nonces[12:],
+                plaintexts[0],
+                file_id + first_chunk.to_bytes(8) + kind,
+                records[NONCE_SIZE : len(plaintexts[0]) + RECORD_OVERHEAD],
+            )
+            return nonces
         at = 0
         for number, plaintext in enumerate(plaintexts):
             nonce = nonces[number * NONCE_SIZE : (number + 1) * NONCE_SIZE]
@@ -84,21 +93,23 @@ class ChunkCipher:
         keys = self._xaes.message_keys(nonces)
         file_id = self._file_id
         chunk_size = stride - RECORD_OVERHEAD
-        for number, at in enumerate(starts):
-            record = records[at + NONCE_SIZE : at + stride]
-            to = number * chunk_size
-            try:
+        number = 0
+        try:
+            for at in starts:
+                record = records[at + NONCE_SIZE : at + stride]
+                to = number * chunk_size
                 AESGCM(keys[32 * number : 32 * number + 32]).decrypt_into(
                     nonces[number * NONCE_SIZE + 12 : (number + 1) * NONCE_SIZE],
                     record,
                     file_id + (first_chunk + number).to_bytes(8) + kind,
-                    plaintext[to : to + len(record) - 16],
+                    plaintext[to : to + len(record) - TAG_SIZE],
                 )
-            except InvalidTag:
-                raise ChunkInvalid(
-                    first_chunk + number,
-                    "its tag fails: the bytes were changed, moved or cut in the store",
-                ) from None
+                number += 1
+        except InvalidTag:
+            raise ChunkInvalid(
+                first_chunk + number,
+                "its tag fails: the bytes were changed, moved or cut in the store",
+            ) from None
         return nonces
 
 

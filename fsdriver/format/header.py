@@ -29,8 +29,10 @@ SESSION_SIZE: Final = 16
 MAP_SIZE: Final = 216
 MAP_PAGES: Final = 6
 
-_CLEAR = struct.Struct(">4sBBBBB3xI16s16s48s32s")
-_SEALED = struct.Struct(f">QQBBBxHxx16s{SESSION_SIZE}s32s{BINDINGS * BINDING_SIZE}s{MAP_SIZE}s")
+_CLEAR = struct.Struct(">4sBBBBB3sI16s16s48s32s")
+_FILLER: Final = bytes(3)
+_CHUNK_SIZES: Final = {size.bit_length() - 1: size for size in CHUNK_SIZES}
+_SEALED = struct.Struct(f">QQBBBBHH16s{SESSION_SIZE}s32s{BINDINGS * BINDING_SIZE}s{MAP_SIZE}s")
 _PAGE = struct.Struct(f">Q{NONCE_SIZE}sI")
 
 _DIRTY: Final = 1
@@ -39,6 +41,11 @@ _UNBOUND: Final = 4
 _CONTENT_DIGEST: Final = 8
 _MAP_IN_PAGES: Final = 16
 _KNOWN_FLAGS: Final = 31
+_UNCOMMON: Final = _SPARSE | _CONTENT_DIGEST | _MAP_IN_PAGES
+_NO_CONTENT_DIGEST: Final = bytes(32)
+_NO_MAP: Final = bytes(MAP_SIZE)
+_NO_NAMES: Final = tuple(bytes((BINDINGS - count) * BINDING_SIZE) for count in range(BINDINGS + 1))
+"""What fills up the room behind this many bindings."""
 
 
 class ClearHeader(NamedTuple):
@@ -62,6 +69,7 @@ class ClearHeader(NamedTuple):
             self.lowest_reader,
             0,
             self.chunk_size.bit_length() - 1,
+            _FILLER,
             self.site_key_generation,
             self.file_id,
             self.site_id,
@@ -76,9 +84,20 @@ class ClearHeader(NamedTuple):
             raise HeaderInvalid(
                 f"the backing file has {len(header)} bytes, a header has {HEADER_SIZE}: it was cut"
             )
-        magic, record, version, lowest, flags, bits, generation, *fields = _CLEAR.unpack(
-            header[:CLEAR_SIZE]
-        )
+        (
+            magic,
+            record,
+            version,
+            lowest,
+            flags,
+            bits,
+            filler,
+            generation,
+            file_id,
+            site_id,
+            wrapped,
+            commitment,
+        ) = _CLEAR.unpack_from(header)
         if magic != MAGIC or record != RECORD_FILE:
             raise HeaderInvalid("this is no ckfs file: the first bytes are not a file header's")
         if lowest > READER_VERSION:
@@ -86,11 +105,11 @@ class ClearHeader(NamedTuple):
                 f"the file wants a reader of format {lowest}, this ckfs reads up to "
                 f"{READER_VERSION}: use a newer ckfs"
             )
-        file_id, site_id, wrapped, commitment = fields
-        clear = cls(1 << bits, generation, file_id, site_id, wrapped, commitment, version, lowest)
-        if clear.chunk_size not in CHUNK_SIZES or flags or clear.pack() != header[:CLEAR_SIZE]:
+        chunk_size = _CHUNK_SIZES.get(bits)
+        # Every byte is now in one of the fields, so what passes is what `pack` gives.
+        if chunk_size is None or flags or filler != _FILLER:
             raise HeaderInvalid("the header has a chunk size, flag or filler that no writer writes")
-        return clear
+        return cls(chunk_size, generation, file_id, site_id, wrapped, commitment, version, lowest)
 
 
 def file_id_of(header: bytes) -> bytes:
@@ -125,64 +144,95 @@ class SealedState:
 
     def pack(self) -> bytes:
         """368 bytes; raises ValueError for a state that the format cannot hold."""
-        flags = (
-            (_DIRTY if self.dirty else 0)
-            | (_SPARSE if self.extents is not None or self.extent_pages else 0)
-            | (_UNBOUND if self.unbound else 0)
-            | (_CONTENT_DIGEST if self.content_digest is not None else 0)
-            | (_MAP_IN_PAGES if self.extent_pages else 0)
-        )
-        area = (
-            b"".join(_PAGE.pack(*page) for page in self.extent_pages)
-            if self.extent_pages
-            else self.extents or b""
-        )
-        if len(self.bindings) > BINDINGS or len(area) > MAP_SIZE:
+        flags = (_DIRTY if self.dirty else 0) | (_UNBOUND if self.unbound else 0)
+        area, length, content = _NO_MAP, 0, _NO_CONTENT_DIGEST
+        if self.extent_pages:
+            flags |= _SPARSE | _MAP_IN_PAGES
+            area = b"".join([_PAGE.pack(*page) for page in self.extent_pages])
+        elif self.extents is not None:
+            flags |= _SPARSE
+            area, length = self.extents, len(self.extents)
+        if self.content_digest is not None:
+            flags |= _CONTENT_DIGEST
+            content = self.content_digest
+        bindings = self.bindings
+        if len(bindings) > BINDINGS or len(area) > MAP_SIZE:
             raise ValueError("more bindings or extents than a header holds")
         return _SEALED.pack(
             self.size,
             self.generation,
             flags,
-            len(self.bindings),
+            len(bindings),
             len(self.extent_pages),
-            0 if self.extent_pages else len(area),
+            0,
+            length,
+            0,
             self.chunk_set.to_bytes(16),
             self.session,
-            self.content_digest or bytes(32),
-            b"".join(self.bindings),
+            content,
+            b"".join(bindings),
             area,
         )
 
     @classmethod
     def parse(cls, plaintext: bytes) -> "SealedState":
         """Raises HeaderInvalid for anything that `pack` would not have written."""
-        size, generation, flags, bindings, pages, length, digest, session, content, names, area = (
-            _SEALED.unpack(plaintext)
-        )
-        if flags & ~_KNOWN_FLAGS or bindings > BINDINGS or pages > MAP_PAGES or length > MAP_SIZE:
+        (
+            size,
+            generation,
+            flags,
+            count,
+            pages,
+            filler,
+            length,
+            filler_2,
+            digest,
+            session,
+            content,
+            names,
+            area,
+        ) = _SEALED.unpack(plaintext)
+        if flags & ~_KNOWN_FLAGS or count > BINDINGS or pages > MAP_PAGES or length > MAP_SIZE:
             raise HeaderInvalid("the sealed part has a flag or a count that this reader lacks")
-        in_pages = bool(flags & _MAP_IN_PAGES)
-        state = cls(
-            size=size,
-            generation=generation,
-            session=session,
-            dirty=bool(flags & _DIRTY),
-            unbound=bool(flags & _UNBOUND),
-            chunk_set=int.from_bytes(digest),
-            bindings=tuple(
-                names[at : at + BINDING_SIZE]
-                for at in range(0, bindings * BINDING_SIZE, BINDING_SIZE)
-            ),
-            content_digest=content if flags & _CONTENT_DIGEST else None,
-            extents=area[:length] if flags & _SPARSE and not in_pages else None,
-            extent_pages=tuple(
-                ExtentPage(*_PAGE.unpack_from(area, number * _PAGE.size))
-                for number in range(pages if in_pages else 0)
-            ),
+        bindings = tuple(
+            [names[at : at + BINDING_SIZE] for at in range(0, count * BINDING_SIZE, BINDING_SIZE)]
         )
-        if state.pack() != plaintext:
+        state = cls(
+            size,
+            generation,
+            session,
+            bool(flags & _DIRTY),
+            bool(flags & _UNBOUND),
+            int.from_bytes(digest),
+            bindings,
+        )
+        if flags & _UNCOMMON:
+            state._take_uncommon(flags, content, area, length, pages)
+            as_written = state.pack() == plaintext
+        else:
+            # Every byte is in one of the fields, so what passes is what `pack` gives.
+            as_written = (
+                not (pages or filler or length or filler_2)
+                and content == _NO_CONTENT_DIGEST
+                and area == _NO_MAP
+                and names.endswith(_NO_NAMES[count])
+            )
+        if not as_written:
             raise HeaderInvalid("the sealed part is not in the form that a writer gives it")
         return state
+
+    def _take_uncommon(
+        self, flags: int, content: bytes, area: bytes, length: int, pages: int
+    ) -> None:
+        """What the header of a dense file does not have."""
+        if flags & _CONTENT_DIGEST:
+            self.content_digest = content
+        if flags & _MAP_IN_PAGES:
+            self.extent_pages = tuple(
+                ExtentPage(*_PAGE.unpack_from(area, number * _PAGE.size)) for number in range(pages)
+            )
+        elif flags & _SPARSE:
+            self.extents = area[:length]
 
 
 def seal(clear: bytes, state: SealedState, cipher: AESSIV) -> bytes:

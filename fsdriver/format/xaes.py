@@ -7,42 +7,53 @@ not commit to its key; the header's key commitment does that (FORMAT.md section 
 An instance is not for several threads at once: it holds one cipher context.
 """
 
+from functools import lru_cache
+from typing import Final
+
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from fsdriver.format.geometry import NONCE_SIZE
 
-_BLOCK = 16
-_COUNTERS = (b"\x00\x01X\x00", b"\x00\x02X\x00")
+_BLOCK: Final = 16
+_FIRST: Final = b"\x00\x01X\x00"
+_SECOND: Final = b"\x00\x02X\x00"
 """The two fixed prefixes of SP 800-108's counter mode, with the label "X" (the C2SP text)."""
+
+_ECB: Final = modes.ECB()  # noqa: S305 see below
+
+
+@lru_cache(maxsize=64)
+def _every(count: int) -> int:
+    """A number that has a 1 at the end of each of `count` pairs of blocks."""
+    return sum(1 << (2 * 8 * _BLOCK * at) for at in range(count))
 
 
 class Xaes256Gcm:
     """One XAES-256-GCM key of 32 bytes."""
 
-    __slots__ = ("_mask", "_masks", "_update")
+    __slots__ = ("_mask", "_update")
 
     def __init__(self, key: bytes) -> None:
         # ECB over public blocks is how the specification derives keys. The context has no state
         # between blocks, so one serves the life of the key, and many nonces in one call.
-        cipher = Cipher(algorithms.AES256(key), modes.ECB())  # noqa: S305
-        self._update = cipher.encryptor().update
+        self._update = Cipher(algorithms.AES256(key), _ECB).encryptor().update
         doubled = int.from_bytes(self._update(bytes(_BLOCK))) << 1
         if doubled >> 128:
             doubled ^= (1 << 128) | 0x87
-        self._mask = doubled.to_bytes(_BLOCK) * 2
-        self._masks: dict[int, int] = {}
+        self._mask = doubled << 128 | doubled
 
     def message_keys(self, nonces: bytes) -> bytes:
         """The AES-256-GCM keys, 32 bytes each, of a run of 24-byte nonces."""
-        first, second = _COUNTERS
+        if len(nonces) == NONCE_SIZE:
+            half = nonces[:12]
+            blocks = b"".join((_FIRST, half, _SECOND, half))
+            return self._update((int.from_bytes(blocks) ^ self._mask).to_bytes(2 * _BLOCK))
         count = len(nonces) // NONCE_SIZE
-        mask = self._masks.get(count)
-        if mask is None:
-            mask = self._masks[count] = int.from_bytes(self._mask * count)
         halves = [nonces[at : at + 12] for at in range(0, len(nonces), NONCE_SIZE)]
-        blocks = b"".join([first + half + second + half for half in halves])
-        return self._update((int.from_bytes(blocks) ^ mask).to_bytes(2 * _BLOCK * count))
+        blocks = b"".join([_FIRST + half + _SECOND + half for half in halves])
+        masked = int.from_bytes(blocks) ^ (self._mask * _every(count))
+        return self._update(masked.to_bytes(2 * _BLOCK * count))
 
     def encrypt(self, nonce: bytes, plaintext: bytes, associated_data: bytes) -> bytes:
         """One message under a nonce of 24 bytes that the caller drew at random."""

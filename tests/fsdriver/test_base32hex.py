@@ -73,3 +73,8 @@ def test_one_text_for_one_value(text):
 def test_texts_that_no_writer_writes(text):
     with pytest.raises(ValueError, match=r".+"):
         base32hex.decode(text)
+
+
+@given(st.binary(max_size=700))
+def test_the_librarys_encoder_gives_the_same(data):
+    assert base32hex.encode(data) == base64.b32hexencode(data).rstrip(b"=").lower().decode()
