@@ -13,6 +13,8 @@ from fsdriver.format.geometry import HEADER_SIZE, Geometry
 from fsdriver.format.names import SYMLINK_OVERHEAD
 from fsdriver.inodes import Inode
 
+_new = tuple.__new__
+
 
 class Attributes(NamedTuple):
     """Of one inode."""
@@ -63,19 +65,23 @@ class AttributeView:
             size = self._plaintext_size(size)
         elif inode.kind == stat.S_IFLNK:
             size = max(0, size * 3 // 4 - SYMLINK_OVERHEAD)
-        return Attributes(
-            inode.number,
-            mode,
-            status.st_nlink,
-            status.st_uid if self._uid is None else self._uid,
-            status.st_gid if self._gid is None else self._gid,
-            status.st_rdev,
-            size,
-            status.st_blocks,
-            self._geometry.chunk_size,
-            status.st_atime_ns,
-            status.st_mtime_ns,
-            status.st_ctime_ns,
+        # A named tuple's own constructor is a function in Python, and this runs for every stat.
+        return _new(
+            Attributes,
+            (
+                inode.number,
+                mode,
+                status.st_nlink,
+                status.st_uid if self._uid is None else self._uid,
+                status.st_gid if self._gid is None else self._gid,
+                status.st_rdev,
+                size,
+                status.st_blocks,
+                self._geometry.chunk_size,
+                status.st_atime_ns,
+                status.st_mtime_ns,
+                status.st_ctime_ns,
+            ),
         )
 
     def _plaintext_size(self, length: int) -> int:

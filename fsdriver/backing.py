@@ -100,7 +100,11 @@ class Backing:
         return os.open(name, _FILE | os.O_RDWR | os.O_CREAT | os.O_EXCL, mode, dir_fd=folder)
 
     def open_file(self, folder: int, name: str, *, writable: bool) -> int:
-        """An existing regular file; anything else under that name is refused with EIO.
+        """An existing regular file; anything else under that name is refused with EIO."""
+        return self.open_status(folder, name, writable=writable)[0]
+
+    def open_status(self, folder: int, name: str, *, writable: bool) -> tuple[int, os.stat_result]:
+        """As `open_file`, and what the file is at that moment.
 
         The owner may lack permission on a file of their own; the driver still has to read its
         header to write to it, so it widens the mode for the moment of the open.
@@ -118,10 +122,11 @@ class Backing:
                 descriptor = os.open(name, flags, dir_fd=folder)
             finally:
                 self.change_mode(folder, name, mode)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             os.close(descriptor)
             raise NotAFile(errno.EIO, "the store has something else where a file was", name)
-        return descriptor
+        return descriptor, status
 
     def close(self, descriptor: int) -> None:
         """Of a file or a folder."""
@@ -133,8 +138,9 @@ class Backing:
 
     def read_into(self, descriptor: int, buffer: memoryview, offset: int) -> int:
         """Fill `buffer`; returns fewer bytes only at the end of the file."""
-        done = 0
-        while done < len(buffer):
+        length = len(buffer)
+        done = os.preadv(descriptor, [buffer], offset)
+        while 0 < done < length:
             count = os.preadv(descriptor, [buffer[done:]], offset + done)
             if not count:
                 break
@@ -144,7 +150,7 @@ class Backing:
     def write(self, descriptor: int, buffers: Sequence[Buffer], offset: int) -> None:
         """All of `buffers`, one behind the other, in one call if the system takes them so."""
         written = os.pwritev(descriptor, buffers, offset)
-        total = sum(len(buffer) for buffer in buffers)
+        total = sum(map(len, buffers))
         if written < total:
             rest = memoryview(b"".join(buffers))
             while written < total:

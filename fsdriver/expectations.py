@@ -65,7 +65,7 @@ class Expectations:
         """
         if self._entries is None:
             return
-        folder_id = folder.record.directory_id
+        folder_id = folder.directory_id
         known = self._entries.expected(folder_id).get(text)
         if known == object_id:
             return
@@ -123,7 +123,7 @@ class Expectations:
         """Whether a name that leads nowhere should lead somewhere."""
         if self._entries is None:
             return False
-        return text in self._entries.expected(folder.record.directory_id)
+        return text in self._entries.expected(folder.directory_id)
 
     def miss(self, folder: Folder, text: str) -> None:
         """A name leads nowhere. Raises EntryMissing if it should not."""
@@ -170,7 +170,7 @@ class Expectations:
     def made(self, folder: Folder, text: str, object_id: bytes = b"") -> None:
         """An entry was made, or is another one now."""
         if self._entries is not None:
-            self._entries.note_entry(folder.record.directory_id, text, object_id)
+            self._entries.note_entry(folder.directory_id, text, object_id)
 
     def made_folder(self, record: DirectoryRecord) -> None:
         """A new folder, with nothing in it."""
@@ -181,7 +181,7 @@ class Expectations:
     def removed(self, folder: Folder, text: str) -> None:
         """An entry is no more."""
         if self._entries is not None:
-            self._entries.forget_entry(folder.record.directory_id, text)
+            self._entries.forget_entry(folder.directory_id, text)
 
     def object_of(self, folder: Folder, text: str) -> bytes:
         """What a name is known to lead to; empty if it is not known."""

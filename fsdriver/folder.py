@@ -78,7 +78,7 @@ class Listed(NamedTuple):
 class Folder:
     """An open backing folder whose record has been verified."""
 
-    __slots__ = ("_known", "descriptor", "plaintext_names", "record", "site")
+    __slots__ = ("_known", "descriptor", "directory_id", "plaintext_names", "record", "site")
 
     def __init__(
         self, descriptor: int, site: Site, record: DirectoryRecord, *, plaintext_names: bool
@@ -86,6 +86,7 @@ class Folder:
         self.descriptor = descriptor
         self.site = site
         self.record = record
+        self.directory_id = record.directory_id
         self.plaintext_names = plaintext_names
         self._known: dict[bytes, BackingName] = {}
 
@@ -102,16 +103,16 @@ class Folder:
             raise refuse(errno.ENAMETOOLONG)
         if not name or name in (b".", b"..") or b"/" in name or b"\0" in name:
             raise OSError(errno.EINVAL, "not a name of a file")
-        encrypted = self.site.names.encrypt_name(self.record.directory_id, name)
+        text, binding = self.site.names.encrypt_name(self.directory_id, name)
         if self.plaintext_names:
             if name.startswith(RESERVED.encode()):
                 raise OSError(errno.EPERM, f"names that begin with {RESERVED} are the store's own")
-            known = BackingName(os.fsdecode(name), encrypted.binding)
-        elif len(encrypted.text) > NAME_MAX:
-            sidecar = encrypted.text.encode()
-            known = BackingName(LONG_ENTRY + _digest(sidecar), encrypted.binding, sidecar)
+            known = BackingName(os.fsdecode(name), binding)
+        elif len(text) > NAME_MAX:
+            sidecar = text.encode()
+            known = BackingName(LONG_ENTRY + _digest(sidecar), binding, sidecar)
         else:
-            known = BackingName(encrypted.text, encrypted.binding)
+            known = BackingName(text, binding)
         if len(self._known) >= _NAMES_KEPT:
             self._known.clear()
         self._known[name] = known

@@ -86,6 +86,10 @@ class Inode:
 
     def remove_name(self, parent: "Inode", name: bytes) -> None:
         """A name that is gone."""
+        if self.links is None:
+            if self.parent is parent and self.name == name:
+                self.parent, self.name = None, b""
+            return
         names = [known for known in self.names() if known != (parent, name)]
         self.parent, self.name = names[0] if names else (None, b"")
         self.links = names[1:] or None

@@ -31,6 +31,8 @@ from fsdriver.sealedfile import SealedFile
 from fsdriver.tree import Tree
 
 SYMLINK_TEXT_MAX: Final = 4095
+_PERMISSIONS: Final = 0o7777
+_ROOTS: Final = (0, 0)
 
 
 class Caller(NamedTuple):
@@ -53,43 +55,53 @@ class Namespace:
         self, parent: Inode, name: bytes, mode: int, caller: Caller
     ) -> tuple[Inode, os.stat_result]:
         """A new empty file, left open in the inode; EEXIST when the name is taken."""
-        folder, backing = self._tree.folder(parent), self._backing
+        tree = self._tree
+        folder = tree.folder(parent)
         known = folder.backing_name(name)
-        with folder.announced(backing, known):
-            descriptor = backing.create_file(folder.descriptor, known.text, stat.S_IMODE(mode))
-            try:
-                self._give(folder, caller, descriptor, mode)
-                file = SealedFile.create(
-                    backing,
-                    descriptor,
-                    folder.site.lease,
-                    self._tree.session,
-                    self._tree.geometry.chunk_size,
-                    (known.binding,),
-                )
-                status = backing.stat_open(descriptor)
-            except BaseException:
-                backing.close(descriptor)
-                backing.unlink(folder.descriptor, known.text)
-                raise
-        self._tree.made(parent, known.text, file.file_id)
-        inode = self._tree.inodes.enter(status, parent, name)
-        inode.made_in = self._tree.session.checkpoints_begun
-        inode.open = OpenFile(file, self._tree.buffers, vetted=True)
+        if known.sidecar:
+            with folder.announced(self._backing, known):
+                file, status = self._create(folder, known, mode, caller)
+        else:
+            file, status = self._create(folder, known, mode, caller)
+        tree.made(parent, known.text, file.file_id)
+        inode = tree.inodes.enter(status, parent, name)
+        inode.made_in = tree.session.checkpoints_begun
+        inode.open = OpenFile(file, tree.buffers, vetted=True)
         return inode, status
 
-    def _give(self, folder: Folder, caller: Caller, descriptor: int, mode: int) -> None:
+    def _create(
+        self, folder: Folder, known: BackingName, mode: int, caller: Caller
+    ) -> tuple[SealedFile, os.stat_result]:
+        """The backing file, sealed as empty."""
+        tree, backing = self._tree, self._backing
+        descriptor = backing.create_file(folder.descriptor, known.text, mode & _PERMISSIONS)
+        try:
+            owner = self._owner_of_new(folder, caller)
+            if owner is not None:
+                self._give(owner, descriptor, mode)
+            file = SealedFile.create(
+                backing,
+                descriptor,
+                folder.site.lease,
+                tree.session,
+                tree.geometry.chunk_size,
+                (known.binding,),
+            )
+            return file, backing.stat_open(descriptor)
+        except BaseException:
+            backing.close(descriptor)
+            backing.unlink(folder.descriptor, known.text)
+            raise
+
+    def _give(self, owner: Caller, descriptor: int, mode: int) -> None:
         """Hand what root's driver made to the program's user, who asked for it."""
-        owner = self._owner_of_new(folder, caller)
-        if owner is None:
-            return
         self._backing.change_open_owner(descriptor, *owner)
         if mode & (stat.S_ISUID | stat.S_ISGID):
             self._backing.change_open_mode(descriptor, stat.S_IMODE(mode))
 
     def _owner_of_new(self, folder: Folder, caller: Caller) -> Caller | None:
         """Whose a new entry is to be; None where it is theirs already. Group -1 is inherited."""
-        if os.geteuid() != 0 or caller == (0, 0):
+        if caller == _ROOTS or os.geteuid() != 0:
             return None
         inherits = self._backing.stat_open(folder.descriptor).st_mode & stat.S_ISGID
         return caller._replace(gid=-1) if inherits else caller
@@ -199,9 +211,11 @@ class Namespace:
         if kind_of(status) == stat.S_IFDIR:
             raise refuse(errno.EISDIR)
         inode = self._tree.inodes.find(status)
-        self._backing.unlink(place.folder.descriptor, place.name.text)
-        self._tree.removed(parent, place.name.text)
-        place.folder.remove_sidecar(self._backing, place.name)
+        folder, known = place
+        self._backing.unlink(folder.descriptor, known.text)
+        self._tree.removed(parent, known.text)
+        if known.sidecar:
+            folder.remove_sidecar(self._backing, known)
         self.gone(inode, status, parent, name)
 
     def _accept_loss(self, parent: Inode, name: bytes) -> None:

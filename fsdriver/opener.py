@@ -51,24 +51,33 @@ class Opener:
         folder, text = place.folder.descriptor, place.name.text
         writable = writable or not read_only
         try:
-            descriptor = self._backing.open_file(folder, text, writable=writable)
+            descriptor, status = self._backing.open_status(folder, text, writable=writable)
         except OSError as error:
             if not writable or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
             writable = False
-            descriptor = self._backing.open_file(folder, text, writable=False)
+            descriptor, status = self._backing.open_status(folder, text, writable=False)
         try:
+            length: int | None = status.st_size
             if writable and self._session.follows_a_stop:
                 self._bear(inode, descriptor, place)
-            return self._open(inode, descriptor, place, writable=writable)
+                length = None
+            return self._open(inode, descriptor, place, length, writable=writable)
         except BaseException:
             self._backing.close(descriptor)
             raise
 
-    def _open(self, inode: Inode, descriptor: int, place: Place, *, writable: bool) -> SealedFile:
+    def _open(
+        self, inode: Inode, descriptor: int, place: Place, length: int | None, *, writable: bool
+    ) -> SealedFile:
         folder, binding = place.folder, place.name.binding
         file = SealedFile.open(
-            self._backing, descriptor, folder.site.lease, self._session, writable=writable
+            self._backing,
+            descriptor,
+            folder.site.lease,
+            self._session,
+            writable=writable,
+            length=length,
         )
         if file.geometry.chunk_size != self._geometry.chunk_size:
             raise HeaderInvalid(

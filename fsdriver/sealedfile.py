@@ -7,7 +7,6 @@ whatever the number of its links and handles.
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from hmac import compare_digest
 from typing import TYPE_CHECKING
 
@@ -78,7 +77,7 @@ class SealedFile:
         self.lease = lease
         self.session = session
         self.file_id = clear.file_id
-        self.geometry = Geometry(clear.chunk_size)
+        self.geometry = Geometry.of(clear.chunk_size)
         self.state = SealedState()
         self.extents: ExtentMap | None = None
         """Chunks present in a sparse file; None for a dense one."""
@@ -156,17 +155,25 @@ class SealedFile:
 
     @classmethod
     def open(
-        cls, backing: Backing, descriptor: int, lease: Lease, session: Session, *, writable: bool
+        cls,
+        backing: Backing,
+        descriptor: int,
+        lease: Lease,
+        session: Session,
+        *,
+        writable: bool,
+        length: int | None = None,
     ) -> "SealedFile":
         """Read and verify the header; raises a Damaged error, KeyRejected, or FormatUnsupported.
 
-        A file that a driver left behind when it stopped is `provisional`: call recovery.recover.
+        `length` is that of the backing file, if it is known already. A file that a driver left
+        behind when it stopped is `provisional`: call recovery.recover.
         """
         raw = backing.read(descriptor, HEADER_SIZE, 0)
         journaled = session.journal.files.get(file_id_of(raw)) if session.journal else None
         if journaled is not None:
             raw, length = journaled.header, journaled.length
-        else:
+        elif length is None:
             length = backing.stat_open(descriptor).st_size
         clear = ClearHeader.parse(raw)
         if clear.site_id != lease.site_id:
@@ -310,7 +317,7 @@ class SealedFile:
     def write_header(self) -> None:
         """Make the present state the sealed one; the file's times stay as they were."""
         if self.journaled is not None:
-            self.put_header(replace(self.state))
+            self.put_header(self.state.copy())
             return
         status = self.backing.stat_open(self.descriptor)
         self.backing.write(self.descriptor, [self.next_header()], 0)
@@ -331,7 +338,7 @@ class SealedFile:
     def seal(self) -> None:
         """Make size, chunk set and extents authentic again after writes."""
         if self.state.dirty:
-            state = replace(self.state)
+            state = self.state.copy()
             extents, extras = extentpages.fit(self, state, self.extents)
             if extras:
                 self.put_header(state, extras)

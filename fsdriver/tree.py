@@ -97,7 +97,8 @@ class Tree:
         """
         folder = inode.folder
         if folder is not None and folder.descriptor >= 0:
-            folder.site.require()
+            if not folder.site.lease.valid:
+                folder.site.require()
             if inode in self._recent:
                 self._recent.move_to_end(inode)
             return folder
@@ -206,12 +207,13 @@ class Tree:
 
     def place(self, inode: Inode) -> Place:
         """One place of an inode; raises ESTALE when every name of it is gone."""
-        for parent, name in inode.names():
-            folder = self.folder(parent)
-            if inode.foreign:
-                return Place(folder, _FOREIGN._replace(text=inode.foreign))
-            return Place(folder, folder.backing_name(name))
-        raise refuse(errno.ESTALE)
+        parent = inode.parent
+        if parent is None:
+            raise refuse(errno.ESTALE)
+        folder = self.folder(parent)
+        if inode.foreign:
+            return Place(folder, _FOREIGN._replace(text=inode.foreign))
+        return Place(folder, folder.backing_name(inode.name))
 
     def target(self, place: Place) -> tuple[bytes, tuple[bytes, ...]]:
         """A symlink's target and bindings; raises NameBindingMismatch or NameInvalid."""
@@ -242,12 +244,12 @@ class Tree:
 
     def made(self, parent: Inode, text: str, object_id: bytes) -> None:
         """An entry of a folder is another one now."""
-        self.expectations.made(self.folder(parent), text, object_id)
+        self.expectations.made(parent.folder or self.folder(parent), text, object_id)
         self.changed_in[parent] = self.session.checkpoints_begun
 
     def removed(self, parent: Inode, text: str) -> None:
         """An entry of a folder is no more."""
-        self.expectations.removed(self.folder(parent), text)
+        self.expectations.removed(parent.folder or self.folder(parent), text)
         self.changed_in[parent] = self.session.checkpoints_begun
 
     def unsynced_folders(self, inode: Inode) -> list[Inode]:

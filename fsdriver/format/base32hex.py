@@ -5,6 +5,7 @@ name that is created or looked up for the first time comes through here; so all 
 are moved to their bytes together, as one number.
 """
 
+from functools import lru_cache
 from typing import Final
 
 _ALPHABET: Final = b"0123456789abcdefghijklmnopqrstuv"
@@ -12,12 +13,15 @@ _DIGIT_BITS: Final = 5
 _TABLE: Final = _ALPHABET + bytes(256 - len(_ALPHABET))
 
 
-def _steps_for(digits: int) -> tuple[tuple[int, int], ...]:
-    """How to move `digits` groups of 5 bits to the starts of as many bytes, in halving blocks.
+@lru_cache(maxsize=512)
+def _plan(length: int) -> tuple[int, int, tuple[tuple[int, int], ...]]:
+    """For bytes of this length: digits, bits that fill up the last one, and the steps.
 
-    Each step has the shift, and the mask of what moves by it: of every two neighbouring blocks
-    the upper one. Blocks are cut from the low end.
+    Each step moves groups of 5 bits towards the starts of their bytes, in blocks that halve: it
+    has the shift, and the mask of what moves by it, which is of every two neighbouring blocks the
+    upper one. Blocks are cut from the low end.
     """
+    digits = -(-length * 8 // _DIGIT_BITS)
     steps = []
     block = 1
     while block < digits:
@@ -28,22 +32,12 @@ def _steps_for(digits: int) -> tuple[tuple[int, int], ...]:
         mask = sum(upper << (8 * at) for at in range(0, digits, block))
         steps.append(((8 - _DIGIT_BITS) * half, mask))
         block = half
-    return tuple(steps)
-
-
-_STEPS: Final[dict[int, tuple[int, int, tuple[tuple[int, int], ...]]]] = {}
-"""By the length of what is encoded: digits, bits that fill up the last one, and the steps."""
+    return digits, digits * _DIGIT_BITS - length * 8, tuple(steps)
 
 
 def encode(data: bytes) -> str:
     """ceil(8 n / 5) characters for n bytes."""
-    plan = _STEPS.get(len(data))
-    if plan is None:
-        digits = -(-len(data) * 8 // _DIGIT_BITS)
-        plan = digits, digits * _DIGIT_BITS - len(data) * 8, _steps_for(digits)
-        if len(_STEPS) < 1024:  # names have 255 bytes at most
-            _STEPS[len(data)] = plan
-    digits, spare, steps = plan
+    digits, spare, steps = _plan(len(data))
     number = int.from_bytes(data) << spare
     for shift, mask in steps:
         moved = number & mask

@@ -4,6 +4,7 @@ Every offset says which space it lives in. Nothing here touches bytes.
 """
 
 import errno
+from functools import cache
 from typing import Final
 
 from fsdriver.errors import SizeMismatch, refuse
@@ -35,6 +36,12 @@ class Geometry:
             )
         self.chunk_size = chunk_size
         self.stride = chunk_size + RECORD_OVERHEAD
+
+    @staticmethod
+    @cache
+    def of(chunk_size: int) -> "Geometry":
+        """The one that all files with chunks of this size share."""
+        return Geometry(chunk_size)
 
     def chunk_count(self, plaintext_size: int) -> int:
         """Chunks that a file of this size has, holes counted too."""

@@ -142,6 +142,21 @@ class SealedState:
     """The packed extent map of a sparse file if it fits; None for a dense file."""
     extent_pages: tuple[ExtentPage, ...] = field(default=())
 
+    def copy(self) -> "SealedState":
+        """One that can be changed alone."""
+        return SealedState(
+            self.size,
+            self.generation,
+            self.session,
+            self.dirty,
+            self.unbound,
+            self.chunk_set,
+            self.bindings,
+            self.content_digest,
+            self.extents,
+            self.extent_pages,
+        )
+
     def pack(self) -> bytes:
         """368 bytes; raises ValueError for a state that the format cannot hold."""
         flags = (_DIRTY if self.dirty else 0) | (_UNBOUND if self.unbound else 0)

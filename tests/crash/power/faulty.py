@@ -37,6 +37,7 @@ ERRORS: dict[str, tuple[int, ...]] = {
     "unlink": (errno.EIO, errno.EROFS),
     "set_xattr": (errno.ENOSPC, errno.EIO, errno.EDQUOT),
 }
+ERRORS["open_status"] = ERRORS["open_file"]
 ERRORS |= {"sync_data": ERRORS["sync"], "sync_filesystem": ERRORS["sync"]}
 ERRORS |= dict.fromkeys(("make_directory", "make_node", "make_symlink", "link"), ERRORS["make"])
 ERRORS |= {"remove_directory": ERRORS["unlink"]}

@@ -70,6 +70,10 @@ class MemoryBacking(OpenImage, Backing):
             raise NotAFile(errno.EIO, "the store has something else where a file was", name)
         return self._descriptor(key, writable=writable)
 
+    def open_status(self, folder: int, name: str, *, writable: bool) -> tuple[int, os.stat_result]:
+        descriptor = self.open_file(folder, name, writable=writable)
+        return descriptor, self.stat_open(descriptor)
+
     def close(self, descriptor: int) -> None:
         self._key(descriptor)
         del self._open[descriptor]
