@@ -30,16 +30,24 @@ def _hot_path(
 
 
 @app.command(
-    "keys", epilog="Examples:  python -m bench keys    python -m bench keys --files 10 --files 1000"
+    "keys",
+    epilog="Examples:  python -m bench keys --json keys.json    python -m bench keys --files 10",
 )
 def _keys(
     files: Annotated[
-        list[int] | None, typer.Option(help="Number of files; repeatable. Default: 10, 100000.")
+        list[int] | None,
+        typer.Option(min=1, help="Number of files; repeatable. Default: 10, 1000, 100000."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    repeat: Annotated[int, typer.Option(min=1, help="Each verb so often.")] = keys.REPETITIONS,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures there.")
+    ] = None,
+    append: Annotated[
+        bool, typer.Option("--append", help="Append it to bench/RESULTS.md.")
+    ] = False,
 ) -> None:
-    """What registering, rolling and offboarding cost, by the number of files in the store."""
-    keys.measure(files or [10, 100_000], as_json=as_json)
+    """Cost of register, roll, revoke, restore and offboard, and mounting, by number of files."""
+    keys.run(files or [], repetitions=repeat, json_file=json_file, append=append)
 
 
 @app.command(

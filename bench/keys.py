@@ -1,112 +1,160 @@
 """`python -m bench keys`: what a change of root keys costs, by the number of files in the store.
 
-Stores of growing size under customer keys in two local vaults; each verb is the real program, with
-its start-up. The claim is that no row grows with the files.
+Stores of growing size on a tmpfs, under customer keys in two local vaults; each verb is the real
+program, with its start-up. The claim is that no step grows with the files, since a change rewraps
+tenant intermediate keys and site keys only.
 """
 
-import json
 import os
-import tempfile
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
-from statistics import median
 
-from bench.stage import run
+import msgspec
+
+from bench import keys_store, report
+from bench.keys_figures import KeysRow, KeysRun
+from bench.keys_reading import look_at_everything, seconds_to_last_read, wait_until_readable
+from bench.mounted_machine import commit, machine, now
+from bench.mounted_place import PlaceRefused, base, make_tmpfs, separate
+from bench.stage import run as run_shown
+from bench.stage import show
 from bench.vaults import Vaults
-from fsdriver import store as stores
-from fsdriver.backing import Backing
-from fsdriver.filesystem import Filesystem
-from fsdriver.inodes import ROOT
-from fsdriver.namespace import Caller
-from fsdriver.sites import Sites
-from fsdriver.tree import Tree
-from keyhierarchy.hierarchy import Hierarchy
 
-ROLLS = 3
-FILES_PER_FOLDER = 1000
-
-Row = dict[str, float]
+COUNTS = (10, 1000, 100_000)
+REPETITIONS = 3
+PROBE_SECONDS = 2
+_ROOM = 512 << 20
+_VAULTS = ("kv-primary", "kv-secondary")
 
 
-def _fill(store: Path, state: str, count: int) -> None:
-    """`count` files of 100 bytes, made without a mount."""
-    document = stores.create(str(store), state, created="2026-01-01T00:00:00+00:00")
-    control = stores.control_folder(str(store))
-    hierarchy = Hierarchy.open(control, state, bytes.fromhex(document.store_id))
-    backing = Backing()
-    tree = Tree(
-        backing,
-        backing.open_root(str(store)),
-        Sites(hierarchy),
-        chunk_size=document.chunk_size,
-        plaintext_names=False,
-    )
-    filesystem, caller = Filesystem(tree), Caller(os.geteuid(), os.getegid())
-    folder = ROOT
-    for number in range(count):
-        if number % FILES_PER_FOLDER == 0:
-            name = f"folder {number // FILES_PER_FOLDER}".encode()
-            folder = filesystem.mkdir(ROOT, name, 0o755, caller).number
-        made, handle = filesystem.create(
-            folder, f"file {number}".encode(), 0o644, os.O_WRONLY, caller
-        )
-        filesystem.write(handle, 0, b"x" * 100)
-        filesystem.release(handle)
-        filesystem.forget(made.number, 1)
-    filesystem.close()
-    hierarchy.close()
+class Life:
+    """One store's policy through all its verbs, again and again, each with its time."""
+
+    def __init__(self, place: Path, vaults: Vaults, store: Path, files: int, making: float) -> None:
+        self._vaults = vaults
+        self._store = store
+        self.files = files
+        self.making = making
+        self._mountpoint = place / "files"
+        self._mountpoint.mkdir(exist_ok=True)
+        self.seconds: dict[str, list[float]] = {}
+
+    def _timed(self, step: str, *command: str, program: str = "ckfs-keys") -> None:
+        start = time.perf_counter()
+        run_shown(program, *command, quiet=True)
+        self.seconds.setdefault(step, []).append(time.perf_counter() - start)
+
+    def _keys(self, step: str, *options: str) -> None:
+        self._timed(step, *step.split(), str(self._store), *options, "--yes")
+
+    def _pair(self, name: str) -> tuple[str, ...]:
+        primary, secondary = (self._vaults.make(vault, name) for vault in _VAULTS)
+        return "--primary-uri", primary, "--secondary-uri", secondary
+
+    def repeat(self, repetition: int) -> None:
+        """Service-managed at the start and at the end."""
+        name = f"root-{self.files}-{repetition}"
+        self._timed("program start", "--version")
+        both = self._pair(name)
+        self._timed("register", "policy", "register", str(self._store), *both, "--yes")
+        self._keys("roll primary", "--uri", self._vaults.make(_VAULTS[0], name))
+        self._keys("roll availability")
+        self._keys("roll tik")
+        with self._mounted():
+            self._take_away(name)
+        # Without a mount: what these cost is not what a mount's answers cost.
+        self._keys("revoke", "--reason", "bench")
+        self._timed("undo revoke", "revoke", "--undo", str(self._store), "--yes")
+        for vault in _VAULTS:
+            self._vaults.client(vault).begin_delete_key(name).wait()
+        self._keys("restore", "--reason", "bench", *self._pair(f"{name}-new"))
+        self._keys("offboard")
+
+    @contextmanager
+    def _mounted(self) -> Iterator[None]:
+        start = time.perf_counter()
+        run_shown("ckfs", "mount", str(self._store), str(self._mountpoint), quiet=True)
+        try:
+            os.listdir(self._mountpoint)
+            self.seconds.setdefault("mount", []).append(time.perf_counter() - start)
+            yield
+        finally:
+            run_shown("ckfs", "umount", str(self._mountpoint), quiet=True)
+
+    def _take_away(self, name: str) -> None:
+        """Twice, and give back: here, and at the vaults."""
+        sample = self._mountpoint / keys_store.SAMPLE
+        found = look_at_everything(self._mountpoint)
+        if found != self.files:
+            raise SystemExit(f"bench: the mount shows {found} files, not {self.files}")
+        taken = seconds_to_last_read(sample, self._revoke)
+        self.seconds.setdefault("last read, revoked here", []).append(taken)
+        run_shown("ckfs-keys", "revoke", "--undo", str(self._store), "--yes", quiet=True)
+        wait_until_readable(sample)
+        taken = seconds_to_last_read(sample, lambda: self._enable(name, enabled=False))
+        self.seconds.setdefault("last read, disabled in the vaults", []).append(taken)
+        self._enable(name, enabled=True)
+        wait_until_readable(sample)
+
+    def _revoke(self) -> None:
+        store = str(self._store)
+        run_shown("ckfs-keys", "revoke", store, "--reason", "bench", "--yes", quiet=True)
+
+    def _enable(self, name: str, *, enabled: bool) -> None:
+        for vault in _VAULTS:
+            self._vaults.enable(vault, name, enabled=enabled)
 
 
-def _timed(*command: str) -> float:
-    start = time.perf_counter()
-    run("ckfs-keys", *command, quiet=True)
-    return time.perf_counter() - start
+def _begin(place: Path, vaults: Vaults, files: int) -> Life:
+    folder = place / f"files-{files}"
+    folder.mkdir()
+    making = keys_store.make(folder, Path(os.environ["CKFS_STATE_DIR"]), files)
+    print(f"{files:,} files made in {making:.1f} s", flush=True)
+    return Life(place, vaults, folder / "store", files, making)
 
 
-def _measure(place: Path, vaults: Vaults, count: int) -> Row:
-    store = place / f"store-{count}"
-    _fill(store, os.environ["CKFS_STATE_DIR"], count)
-    name = f"root-{count}"
-    both = ("--primary-uri", vaults.make("kv-primary", name))
-    both += ("--secondary-uri", vaults.make("kv-secondary", name))  # type: ignore[assignment]
-    row = {"register": _timed("policy", "register", str(store), *both, "--yes")}
-    for verb, options in (("roll primary", True), ("roll tik", False)):
-        taken = []
-        for _ in range(ROLLS):
-            uri = ("--uri", vaults.make("kv-primary", name)) if options else ()
-            taken.append(_timed(*verb.split(), str(store), *uri, "--yes"))
-        row[verb] = median(taken)
-    files = place / "files"
-    files.mkdir(exist_ok=True)
-    start = time.perf_counter()
-    run("ckfs", "mount", str(store), str(files), quiet=True)
-    row["mount"] = time.perf_counter() - start
-    run("ckfs", "umount", str(files), quiet=True)
-    row["offboard"] = _timed("offboard", str(store), "--yes")
-    return row
-
-
-def measure(counts: list[int], *, as_json: bool = False) -> dict[int, Row]:
-    """Print seconds by verb and number of files; also returned."""
-    memory = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 a tmpfs
-    results: dict[int, Row] = {}
-    with tempfile.TemporaryDirectory(dir=memory, prefix="ckfs-bench-") as folder:
-        place = Path(folder)
+def measure(counts: list[int], repetitions: int) -> KeysRun:
+    """Takes root; shows what it does on standard error. Raises PlaceRefused."""
+    begun, version = machine(), commit()
+    separate()
+    with ExitStack() as undo:
+        folder = undo.enter_context(base())
+        place = folder / "tmpfs"
+        what = make_tmpfs(place, _ROOM + keys_store.BACKING_BYTES * sum(counts))
         os.environ["CKFS_STATE_DIR"] = str(place / "state")
         os.environ["CKFS_AVAILABILITY_DIR"] = str(place / "availability")
+        undo.enter_context(redirect_stdout(sys.stderr))
         vaults = Vaults(place / "vaults")
-        try:
-            vaults.settings("probe_seconds=60")
-            for count in counts:
-                results[count] = _measure(place, vaults, count)
-        finally:
-            vaults.close()
-    if as_json:
-        print(json.dumps(results, indent=2))
-        return results
-    print(f"\nseconds, the program's start included; rolls are medians of {ROLLS}")
-    verbs = list(next(iter(results.values())))
-    print(f"{'files':>10}" + "".join(f"{verb:>14}" for verb in verbs))
-    for count, row in results.items():
-        print(f"{count:>10}" + "".join(f"{row[verb]:14.2f}" for verb in verbs))
-    return results
+        undo.callback(vaults.close)
+        vaults.settings(
+            *(f"probe_seconds={PROBE_SECONDS}", "lease_seconds=20"),
+            *("opening_deadline_seconds=5", "call_deadline_seconds=3"),
+        )
+        lives = [_begin(place, vaults, files) for files in sorted(counts)]
+        # In turns, so that a machine that slows down does so for every number of files.
+        for repetition in range(repetitions):
+            for life in lives:
+                show(f"repetition {repetition + 1} of {repetitions}, {life.files:,} files")
+                life.repeat(repetition)
+    return KeysRun(
+        date=now(),
+        commit=version,
+        machine=begun,
+        place=f"{what}; repetitions: {repetitions}, the stores in turns",
+        probe_seconds=PROBE_SECONDS,
+        rows=[KeysRow(files=one.files, making=one.making, seconds=one.seconds) for one in lives],
+    )
+
+
+def run(counts: list[int], *, repetitions: int, json_file: Path | None, append: bool) -> None:
+    """Measure, write, report."""
+    try:
+        measured = measure(counts or list(COUNTS), repetitions)
+    except PlaceRefused as error:
+        raise SystemExit(f"bench: {error}") from None
+    if json_file is not None:
+        json_file.write_bytes(msgspec.json.format(msgspec.json.encode(measured), indent=1) + b"\n")
+    report.present([measured], append=append)

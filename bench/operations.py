@@ -41,6 +41,7 @@ class Stand:
         self.fs = unmounted.filesystem
         self.caller = unmounted.caller
         self.checkpoint = unmounted.checkpoint
+        self._create = unmounted.create
         self.plain = plain
         self.random = random.Random(seed)  # noqa: S311 offsets
         self.data = self.random.randbytes(SMALL)
@@ -49,12 +50,8 @@ class Stand:
         self.names = [f"file {number:03} of many.txt".encode() for number in range(FILES)]
 
     def create(self, name: bytes) -> int:
-        """What a kernel asks of `open(O_CREAT), write, close`; returns the inode's number."""
-        made, handle = self.fs.create(self.folder, name, 0o644, os.O_WRONLY, self.caller)
-        self.fs.write(handle, 0, self.data)
-        self.fs.flush(handle)
-        self.fs.release(handle)
-        return made.number
+        """A small file; returns the inode's number."""
+        return self._create(self.folder, name, self.data)
 
     def small_files(self, *, known: bool) -> list[int]:
         """FILES of 4 KiB; `known`: their inodes are, as after a stat."""
@@ -398,7 +395,7 @@ def measure(only: list[str], repetitions: int) -> OperationsRun:
     chosen = [REFERENCE, *(name for name in OPERATIONS if name in only)] if only else [*OPERATIONS]
     seconds: dict[str, list[float]] = {name: [] for name in chosen}
     calls: dict[str, int] = {}
-    before = machine()
+    before, version = machine(), commit()
     with _in_memory() as (unmounted, plain):
         for repetition in range(repetitions + 1):
             for name in chosen:
@@ -411,7 +408,7 @@ def measure(only: list[str], repetitions: int) -> OperationsRun:
                     seconds[name].append(taken / calls[name])
     return OperationsRun(
         date=now(),
-        commit=commit(),
+        commit=version,
         machine=before,
         repetitions=repetitions,
         rows=[_cost(name, calls[name], seconds[name], seconds[REFERENCE]) for name in chosen],

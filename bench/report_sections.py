@@ -124,7 +124,12 @@ def _run_plots(run: Run, verdicts: Verdicts, mark: str) -> Iterator[Plot]:
 def _of_keys(run: KeysRun, mark: str) -> Section:
     return Section(
         title=_title(run.bench, run.date, run.commit),
-        facts=[tables.flatness(run), f"{run.place}.", machine_words(run.machine)],
+        facts=[
+            tables.flatness(run),
+            tables.revocation(run),
+            f"{run.place}.",
+            machine_words(run.machine),
+        ],
         tables=[tables.keys(run)],
         details=[tables.steps()],
         plots=[

@@ -5,7 +5,7 @@ from statistics import median
 
 from bench.figures import Row, Run, Sample
 from bench.hot_path_figures import PARTS, RAW, HotPathRun
-from bench.keys_figures import STEPS, KeysRun
+from bench.keys_figures import FLAT, LAST_READS, STEPS, KeysRun
 from bench.operations_figures import OperationsRun
 from bench.report_grid import Cell, Grid
 from bench.report_ratios import Against, Curve, Effort, Verdict, Verdicts
@@ -311,7 +311,7 @@ def _explained(title: str, what: str, texts: dict[str, str]) -> Grid:
 
 def flatness(run: KeysRun) -> str:
     """Whether a step costs more with more files, in a sentence."""
-    growths = {step: growth for step in STEPS if (growth := run.growth(step)) is not None}
+    growths = {step: growth for step in FLAT if (growth := run.growth(step)) is not None}
     if not growths:
         return "One number of files alone says nothing about growth."
     most = max(growths, key=lambda step: growths[step])
@@ -320,3 +320,14 @@ def flatness(run: KeysRun) -> str:
         f"From {ordered[0]:,} to {ordered[-1]:,} files the step that grew most is `{most}`: "
         f"{ratio(growths[most])} times; in the middle {ratio(median(growths.values()))} times."
     )
+
+
+def revocation(run: KeysRun) -> str:
+    """How long reads went on, in a sentence."""
+    longest = {
+        step: max(taken)
+        for step in LAST_READS
+        if (taken := [one for row in run.rows for one in row.seconds.get(step, [])])
+    }
+    said = "; ".join(f"{step}: at most {seconds(most)}" for step, most in longest.items())
+    return f"{said[0].upper()}{said[1:]}." if said else "No revocation was measured."

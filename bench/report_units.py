@@ -25,6 +25,8 @@ def seconds(value: float | None) -> str:
     """With the unit that keeps it short."""
     if value is None:
         return NONE
+    if not value:
+        return "0 s"
     for limit, factor, unit in ((1e-3, 1e6, "µs"), (1.0, 1e3, "ms")):
         if value < limit:
             return f"{_digits(value * factor)} {unit}"

@@ -35,6 +35,14 @@ class Unmounted:
         self.caller = Caller(os.geteuid(), os.getegid())
         self._hierarchy = hierarchy
 
+    def create(self, folder: int, name: bytes, content: bytes) -> int:
+        """What a kernel asks of `open(O_CREAT), write, close`; returns the inode's number."""
+        made, handle = self.filesystem.create(folder, name, 0o644, os.O_WRONLY, self.caller)
+        self.filesystem.write(handle, 0, content)
+        self.filesystem.flush(handle)
+        self.filesystem.release(handle)
+        return made.number
+
     def checkpoint(self) -> None:
         """What a mount does every few seconds; renews leases, too, if it is time."""
         if self.filesystem.checkpoints is not None:
