@@ -8,7 +8,7 @@ PY := $(VENV)/bin/python
 PYTEST := $(VENV)/bin/pytest
 FAST := not mounted and not vault and not crash and not slow
 
-.PHONY: help install demo demo-customer-key test check crash crash-states crash-power bench format vectors vault-conformance attack-matrix fuzz clean
+.PHONY: help install demo demo-customer-key test check crash crash-states crash-power bench bench-peers format vectors vault-conformance attack-matrix fuzz clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,8 +48,15 @@ crash: crash-states
 crash-states: install ## crash states of every second workload of two operations, in memory
 	@$(PY) -m tests.crash.states --every 2
 
-bench: install ## the hot crypto path, as ratios of one run
-	@$(PY) -m bench hot-path
+bench: install .make/bench-peers ## ckfs beside its peers, as root; QUICK=1 for a look, JSON=FILE writes the figures
+	@$(PY) -m bench mounted $(if $(QUICK),--quick,--where both) $(if $(JSON),--json $(JSON))
+
+bench-peers: .make/bench-peers ## the encrypting filesystems that Debian ships, and fio
+
+.make/bench-peers: bench/system-packages-peers
+	@mkdir -p .make
+	@bash bench/system-packages-peers
+	@touch $@
 
 crash: crash-power ## power cuts and kills by the hundred
 

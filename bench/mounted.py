@@ -117,6 +117,7 @@ def measure(plan: Plan) -> list[Run]:
                 _Series(plan, run, folder, place, environment).perform(chosen)
             except KeyboardInterrupt:
                 run.complete = False
+                run.rows = [row for row in run.rows if any(_told(one) for one in row.samples)]
                 plan.console.print("[yellow]interrupted: what was measured is kept")
                 break
             finally:
@@ -255,6 +256,8 @@ class _Series:
         )
         failure: str | None = None
         try:
+            if turn.on_disk:
+                mounted_place.drop_caches(self.place)  # nobody pays for the one before
             system.mount()
             group.perform(turn)
             system.unmount()
@@ -306,6 +309,10 @@ def _with(entry: System, *, version: str | None = None, failure: str | None = No
         setting=entry.setting,
         failure=failure or entry.failure,
     )
+
+
+def _told(sample: Sample) -> bool:
+    return bool(sample.seconds) or sample.failure is not None
 
 
 def _note(rows: list[Row], system: str, failure: str) -> None:

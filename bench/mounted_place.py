@@ -106,10 +106,19 @@ def _run(*words: str) -> None:
 
 
 def _kind(folder: Path) -> str:
-    told = subprocess.run(
-        ["stat", "-f", "-c", "%T", folder], check=False, capture_output=True, text=True
-    )
-    return told.stdout.strip() or "an unknown filesystem"
+    """The filesystem's type, as the kernel's list of mounts has it."""
+    best, kind = -1, "an unknown filesystem"
+    for line in _mounts():
+        place, _, rest = line.partition(" - ")
+        point = Path(place.split(" ")[4])
+        # Of mounts on one place the last is the one that is seen.
+        if folder.resolve().is_relative_to(point) and len(point.parts) >= best:
+            best, kind = len(point.parts), rest.split(" ")[0]
+    return kind
+
+
+def _mounts() -> list[str]:
+    return Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
 
 
 def available_memory() -> int:
@@ -122,8 +131,7 @@ def available_memory() -> int:
 
 def mounted_below(folder: Path) -> list[Path]:
     """Mount points in a folder, the innermost first."""
-    lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
-    places = [line.split(" ")[4] for line in lines]
+    places = [line.split(" ")[4] for line in _mounts()]
     return [Path(one) for one in sorted(places, reverse=True) if one.startswith(f"{folder}/")]
 
 
@@ -147,6 +155,10 @@ def unmount(place: Path, *, patience: float = 10.0) -> str | None:
     return None
 
 
+BOUND = ("setpriv", "--pdeathsig", "KILL", "--")
+"""Before a command: it ends with the run, however that ends."""
+
+
 def remove(entry: Path) -> None:
     """A file, or a folder with what is in it."""
     if entry.is_dir() and not entry.is_symlink():
@@ -159,6 +171,10 @@ def drop_caches(place: Path) -> None:
     """What lies on `place` reaches its disk and leaves memory; on a tmpfs nothing is done."""
     if _kind(place) == "tmpfs":
         return
-    os.sync()
+    folder = os.open(place, os.O_RDONLY)
+    try:
+        _LIBC.syncfs(folder)
+    finally:
+        os.close(folder)
     with suppress(OSError):  # in a container it is not ours to write
         Path("/proc/sys/vm/drop_caches").write_text("3\n")

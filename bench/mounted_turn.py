@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.figures import Sample
-from bench.mounted_place import drop_caches
+from bench.mounted_place import BOUND, drop_caches
 from bench.peers.system import System, cpu_seconds, first_line, peak_memory
 from bench.workloads.groups import Sizes
 
@@ -82,7 +82,7 @@ class Turn:
             sample.peak_memory = max(sample.peak_memory, peak_memory(pids))
 
     def _client(self, task: str, options: dict[str, Any]) -> dict[str, float]:
-        words = [sys.executable, "-I", "-S", str(_CLIENT), task, json.dumps(options)]
+        words = [*BOUND, sys.executable, "-I", "-S", str(_CLIENT), task, json.dumps(options)]
         running = subprocess.Popen(
             words,
             stdin=subprocess.DEVNULL,
@@ -114,3 +114,6 @@ def stop(running: "subprocess.Popen[str]") -> None:
     end = time.monotonic() + 2
     while running.poll() is None and time.monotonic() < end:
         time.sleep(0.01)
+    for pipe in (running.stdout, running.stderr):
+        if pipe is not None:
+            pipe.close()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, ClassVar
 
 from bench.figures import Kind
-from bench.mounted_place import is_mounted, unmount
+from bench.mounted_place import BOUND, is_mounted, unmount
 
 PASSWORD = "of no use"  # noqa: S105 it guards random bytes that are deleted a minute later
 _CPUCLOCK_SCHED = 2
@@ -156,7 +156,7 @@ class FuseSystem(System):
     def _started(self, words: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
         # A session of its own: Ctrl-C is ours to handle, it goes when it is unmounted.
         process = subprocess.Popen(
-            words,
+            [*BOUND, *words],
             env=self.environment(),
             stdin=subprocess.PIPE,
             stdout=log,
