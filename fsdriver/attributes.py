@@ -6,12 +6,15 @@ Sizes are those of plaintext, computed from lengths alone: a listing reads no he
 import os
 import stat
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from fsdriver.errors import SizeMismatch
 from fsdriver.format.geometry import HEADER_SIZE, Geometry
 from fsdriver.format.names import SYMLINK_OVERHEAD
-from fsdriver.inodes import Inode
+from fsdriver.inodes import ROOT, Inode
+
+_LINKS_OF_A_FOLDER: Final = 2
+"""Without folders in it; filesystems that do not count them say 1."""
 
 _new = tuple.__new__
 
@@ -65,13 +68,16 @@ class AttributeView:
             size = self._plaintext_size(size)
         elif inode.kind == stat.S_IFLNK:
             size = max(0, size * 3 // 4 - SYMLINK_OVERHEAD)
+        number, nlink = inode.number, status.st_nlink
+        if number == ROOT and nlink > _LINKS_OF_A_FOLDER:
+            nlink -= 1  # the control folder's, which nobody sees
         # A named tuple's own constructor is a function in Python, and this runs for every stat.
         return _new(
             Attributes,
             (
-                inode.number,
+                number,
                 mode,
-                status.st_nlink,
+                nlink,
                 status.st_uid if self._uid is None else self._uid,
                 status.st_gid if self._gid is None else self._gid,
                 status.st_rdev,

@@ -9,6 +9,7 @@ import ctypes
 import errno
 import os
 import stat
+import struct
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -33,6 +34,21 @@ _libc.renameat2.argtypes = (
 _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 _KEEP_SIZE: Final = 1
 _PUNCH_HOLE: Final = 2
+_ZERO_RANGE: Final = 16
+
+_libc.statx.argtypes = (
+    ctypes.c_int,
+    ctypes.c_char_p,
+    ctypes.c_int,
+    ctypes.c_uint,
+    ctypes.c_char_p,
+)
+_AT_ENTRY: Final = 0x1100  # AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW
+_BIRTH_TIME: Final = 0x800
+_STATX_SIZE: Final = 256
+_MASK = struct.Struct("=I")
+_TIMESTAMP = struct.Struct("=qI")
+_BIRTH_TIME_AT: Final = 80
 
 
 class _TimeSpec(ctypes.Structure):
@@ -64,6 +80,15 @@ class Backing:
     def stat_open(self, descriptor: int) -> os.stat_result:
         """Of an open file or folder."""
         return os.fstat(descriptor)
+
+    def birth_time_ns(self, folder: int, name: str) -> int | None:
+        """When an entry was made, or without a name an open file or folder; None: not kept."""
+        found = ctypes.create_string_buffer(_STATX_SIZE)
+        _checked(_libc.statx(folder, os.fsencode(name), _AT_ENTRY, _BIRTH_TIME, found))
+        if not _MASK.unpack_from(found)[0] & _BIRTH_TIME:
+            return None
+        seconds, nanoseconds = _TIMESTAMP.unpack_from(found, _BIRTH_TIME_AT)
+        return int(seconds) * 1_000_000_000 + int(nanoseconds)
 
     def statvfs(self, descriptor: int) -> os.statvfs_result:
         """Of the filesystem that holds the store."""
@@ -98,6 +123,13 @@ class Backing:
     def create_file(self, folder: int, name: str, mode: int) -> int:
         """A new file, open for reading and writing; EEXIST when the name is taken."""
         return os.open(name, _FILE | os.O_RDWR | os.O_CREAT | os.O_EXCL, mode, dir_fd=folder)
+
+    def create_nameless(self, folder: int, mode: int) -> int:
+        """A new file that has no name until `link_open`; EOPNOTSUPP where there is no such thing.
+
+        What knows nothing of it may also say EISDIR, ENOENT or EINVAL.
+        """
+        return os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode, dir_fd=folder)
 
     def open_file(self, folder: int, name: str, *, writable: bool) -> int:
         """An existing regular file; anything else under that name is refused with EIO."""
@@ -199,6 +231,16 @@ class Backing:
             if code in (errno.ENOSPC, errno.EDQUOT):
                 raise OSError(code, os.strerror(code))
 
+    def allocate(self, descriptor: int, offset: int, length: int) -> None:
+        """As `reserve`, for somebody who has to know: EOPNOTSUPP where no room can be promised."""
+        _checked(_libc.fallocate(descriptor, _KEEP_SIZE, offset, length))
+
+    def zero(self, descriptor: int, offset: int, length: int) -> None:
+        """Make bytes zeros, and keep their room where the system can promise it."""
+        if _libc.fallocate(descriptor, _KEEP_SIZE | _ZERO_RANGE, offset, length):
+            self.clear(descriptor, offset, length)
+            self.reserve(descriptor, offset, length)
+
     def clear(self, descriptor: int, offset: int, length: int) -> None:
         """Make bytes zeros, as a hole where the system can."""
         if _libc.fallocate(descriptor, _KEEP_SIZE | _PUNCH_HOLE, offset, length):
@@ -230,6 +272,13 @@ class Backing:
     def link(self, folder: int, name: str, new_folder: int, new_name: str) -> None:
         """Another name for a file, symlinks themselves included."""
         os.link(name, new_name, src_dir_fd=folder, dst_dir_fd=new_folder, follow_symlinks=False)
+
+    def link_open(self, descriptor: int, new_folder: int, new_name: str) -> None:
+        """The first name of a file from `create_nameless`.
+
+        By way of /proc: AT_EMPTY_PATH would take a privilege that the driver has given up.
+        """
+        os.link(f"/proc/self/fd/{descriptor}", new_name, dst_dir_fd=new_folder)
 
     def unlink(self, folder: int, name: str) -> None:
         """unlinkat."""

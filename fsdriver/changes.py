@@ -18,6 +18,8 @@ class Changes(NamedTuple):
     size: int | None = None
     atime_ns: int | None = None
     mtime_ns: int | None = None
+    kill_priv: bool = False
+    """Whether set-id bits are to go with what else is changed (FUSE_HANDLE_KILLPRIV_V2)."""
 
 
 def change(tree: Tree, inode: Inode, changes: Changes) -> None:
@@ -26,12 +28,27 @@ def change(tree: Tree, inode: Inode, changes: Changes) -> None:
         raise refuse(errno.EIO)
     if changes.uid is not None or changes.gid is not None:
         _change_owner(tree, inode, changes)
+    if changes.kill_priv:
+        drop_set_ids(tree, inode)
     if changes.mode is not None:
         _change_mode(tree, inode, stat.S_IMODE(changes.mode))
     if changes.size is not None:
         _truncate(tree, inode, changes.size)
     if changes.atime_ns is not None or changes.mtime_ns is not None:
         _change_times(tree, inode, changes)
+
+
+def drop_set_ids(tree: Tree, inode: Inode) -> None:
+    """Before somebody changes a file who may not keep them: suid; sgid if the group may execute.
+
+    The system does not do it here: the driver is privileged to keep them.
+    """
+    mode = stat.S_IMODE(tree.status(inode).st_mode)
+    kept = mode & ~stat.S_ISUID
+    if mode & stat.S_IXGRP:
+        kept &= ~stat.S_ISGID
+    if kept != mode:
+        _change_mode(tree, inode, kept)
 
 
 def _descriptor(tree: Tree, inode: Inode) -> int | None:

@@ -115,6 +115,10 @@ class ContentDatabase:
             known[text] = object_id
             self._held += len(known) - held
 
+    def note_nameless(self, object_id: bytes) -> None:
+        """A file has no name yet: what is known of it goes with the next commit if it gets none."""
+        self._renamed.add(object_id)
+
     def forget_entry(self, folder_id: bytes, text: str) -> None:
         """An entry was removed by the driver. With its last name an object is forgotten, too."""
         texts = self._entries.get(folder_id)

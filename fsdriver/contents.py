@@ -1,4 +1,4 @@
-"""The operations on what files hold: open, read, write, sync, close.
+"""The operations on what files hold: open, read, write, allocate, copy, sync, close.
 
 Handles in, plain values out, errors with an errno. All of it runs on the thread that serves the
 mount; only what `begin_fsync` returns may run on another.
@@ -9,31 +9,53 @@ import os
 from collections.abc import Callable
 from typing import Final
 
+from fsdriver import copying, seeking
+from fsdriver.allocation import AllocatedFile
+from fsdriver.attributes import Attributes
+from fsdriver.changes import drop_set_ids
 from fsdriver.errors import refuse
+from fsdriver.namespace import Caller
 from fsdriver.served import Served
 from fsdriver.syncing import begin_file
 
 WRITING: Final = os.O_WRONLY | os.O_RDWR
 
+KEEP_SIZE: Final = 1
+PUNCH_HOLE: Final = 2
+ZERO_RANGE: Final = 16
+"""Modes of fallocate(2)."""
+
 
 class Contents(Served):
     """Of one mount."""
 
-    def open(self, number: int, flags: int) -> int:
-        """A handle; O_TRUNC is honoured, O_APPEND is the kernel's to resolve."""
+    def open(self, number: int, flags: int, kill_priv: bool = False) -> int:
+        """A handle. O_TRUNC is honoured, and then set-id bits go if the kernel says so.
+
+        O_APPEND is the kernel's to resolve, O_DIRECT and O_NOATIME ask for nothing here.
+        """
         inode = self._inode(number)
-        writing = bool(flags & WRITING)
-        if writing or flags & os.O_TRUNC:
+        writing, truncates = bool(flags & WRITING), bool(flags & os.O_TRUNC)
+        if writing or truncates:
             self._require_writable()
-        content = self._tree.open_content(inode, writable=writing)
+        content = self._tree.open_content(inode, writable=writing or truncates)
         handle = self._open_handle(inode, writing=writing)
-        if flags & os.O_TRUNC:
+        if truncates:
             try:
+                if kill_priv:
+                    drop_set_ids(self._tree, inode)
                 content.truncate(0)
             except BaseException:
                 self.release(handle)
                 raise
         return handle
+
+    def tmpfile(self, parent: int, mode: int, flags: int, caller: Caller) -> tuple[Attributes, int]:
+        """O_TMPFILE: an open file that has no name until `link`; counts as one lookup."""
+        self._require_writable()
+        inode, status = self._nameless.create(self._inode(parent), mode, caller)
+        handle = self._open_handle(inode, writing=bool(flags & WRITING))
+        return self._counted(inode, status), handle
 
     def may_keep_cache(self, handle: int) -> bool:
         """Whether the kernel may answer from pages of an earlier open of the same file.
@@ -51,13 +73,51 @@ class Contents(Served):
             raise refuse(errno.EBADF)
         return content.read(offset, length)
 
-    def write(self, handle: int, offset: int, data: bytes | memoryview) -> int:
-        """All of it, or an error."""
+    def write(
+        self, handle: int, offset: int, data: bytes | memoryview, kill_priv: bool = False
+    ) -> int:
+        """All of it, or an error. Set-id bits go first if the kernel says so."""
         opened = self._handles[handle]
         content = opened.inode.open
         if content is None or not opened.writing:
             raise refuse(errno.EBADF)
+        if kill_priv:
+            drop_set_ids(self._tree, opened.inode)
         return content.write(offset, data)
+
+    def _content(self, handle: int, *, writing: bool) -> AllocatedFile:
+        opened = self._handles[handle]
+        if opened.inode.open is None or (writing and not opened.writing):
+            raise refuse(errno.EBADF)
+        return opened.inode.open
+
+    def fallocate(self, handle: int, mode: int, offset: int, length: int) -> None:
+        """fallocate(2), but for moving content (COLLAPSE_RANGE, INSERT_RANGE): EOPNOTSUPP."""
+        content = self._content(handle, writing=True)
+        if offset < 0 or length <= 0:
+            raise refuse(errno.EINVAL)
+        grows = not mode & KEEP_SIZE
+        what = mode & ~KEEP_SIZE
+        if what == PUNCH_HOLE and not grows:
+            content.punch(offset, length)
+        elif what == ZERO_RANGE:
+            content.zero(offset, length, grows=grows)
+        elif not what:
+            content.reserve(offset, length, grows=grows)
+        else:
+            raise refuse(errno.EOPNOTSUPP)
+
+    def lseek(self, handle: int, offset: int, whence: int) -> int:
+        """SEEK_DATA and SEEK_HOLE, by the chunk; ENXIO behind the end."""
+        return seeking.seek(self._content(handle, writing=False).file, offset, whence)
+
+    def copy_file_range(
+        self, handle_in: int, offset_in: int, handle_out: int, offset_out: int, length: int
+    ) -> int:
+        """A part of it, a few MiB at most; 0 at the end of the source. EINVAL for an overlap."""
+        source = self._content(handle_in, writing=False)
+        target = self._content(handle_out, writing=True)
+        return copying.copy(source, offset_in, target, offset_out, length)
 
     @property
     def crowded(self) -> bool:
@@ -75,7 +135,11 @@ class Contents(Served):
         inode = self._handles.pop(handle).inode
         if inode.open is not None:
             inode.open.handles -= 1
-            self._tree.shut_if_unused(inode)
+            try:
+                self._tree.shut_if_unused(inode)
+            finally:
+                if self._nameless.files and inode.open is None:
+                    self._nameless.closed(inode)
 
     def begin_fsync(self, handle: int, *, data_only: bool) -> Callable[[], None]:
         """Seal now; the result waits for the disk and may be called on another thread."""

@@ -30,6 +30,10 @@ class Entries(Protocol):
         """An entry is there now."""
         ...
 
+    def note_nameless(self, object_id: bytes) -> None:
+        """A file was made that has no name yet."""
+        ...
+
     def forget_entry(self, folder_id: bytes, text: str) -> None:
         """An entry is gone."""
         ...
@@ -171,6 +175,11 @@ class Expectations:
         """An entry was made, or is another one now."""
         if self._entries is not None:
             self._entries.note_entry(folder.directory_id, text, object_id)
+
+    def made_nameless(self, object_id: bytes) -> None:
+        """A file was made that has no name yet."""
+        if self._entries is not None:
+            self._entries.note_nameless(object_id)
 
     def made_folder(self, record: DirectoryRecord) -> None:
         """A new folder, with nothing in it."""

@@ -11,23 +11,24 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from fsdriver import control, listing, lookups
+from fsdriver import birthtime, control, listing, lookups
 from fsdriver.attributes import Attributes
 from fsdriver.changes import Changes, change
 from fsdriver.contents import WRITING, Contents
 from fsdriver.errors import CkfsError, refuse
+from fsdriver.format.names import NAME_MAX
 from fsdriver.incidents import Incidents
-from fsdriver.inodes import Inode
-from fsdriver.namespace import Caller, Namespace
+from fsdriver.namespace import Caller
 from fsdriver.renaming import Renaming
 from fsdriver.reports import Reports
-from fsdriver.syncing import Waiting, begin_folder
+from fsdriver.syncing import Waiting, begin_all, begin_folder
 from fsdriver.tree import Tree
 from fsdriver.xattrs import ExtendedAttributes
 
 if TYPE_CHECKING:
     from fsdriver.control import Control
     from fsdriver.folder import Site
+    from fsdriver.inodes import Inode
 
 
 class Filesystem(Contents):
@@ -44,7 +45,6 @@ class Filesystem(Contents):
         tree.report = self._reports.report
         self.control: Control | None = None
         """Answers for the mount itself, if there is one."""
-        self._namespace = Namespace(tree)
         self._renaming = Renaming(tree, self._namespace)
         self._xattrs = ExtendedAttributes(tree)
         self._announced: tuple[Inode, bytes, Site] | None = None
@@ -54,10 +54,6 @@ class Filesystem(Contents):
         return self._reports.errno_of(error, self._tree.inodes.get(number))
 
     # Inodes and attributes
-
-    def _counted(self, inode: Inode, status: os.stat_result) -> Attributes:
-        inode.lookups += 1
-        return self._tree.attributes(inode, status)
 
     def lookup(self, parent: int, name: bytes) -> Attributes:
         """Counts as one lookup; ENOENT when there is no such name."""
@@ -74,8 +70,12 @@ class Filesystem(Contents):
         inode = self._inode(number)
         return self._tree.attributes(inode, self._tree.status(inode))
 
+    def birth_time_ns(self, number: int) -> int | None:
+        """When it was made; None where the store's filesystem does not say."""
+        return birthtime.birth_time_ns(self._tree, self._inode(number))
+
     def setattr(self, number: int, changes: Changes) -> Attributes:
-        """chmod, chown, truncate and utimens in one; in this order, as the first undo the last."""
+        """chown, chmod, truncate and utimens in one; in this order, as the first undo the last."""
         self._require_writable()
         inode = self._inode(number)
         change(self._tree, inode, changes)
@@ -87,9 +87,10 @@ class Filesystem(Contents):
         return target
 
     def statfs(self) -> os.statvfs_result:
-        """Of the filesystem that holds the store."""
+        """Of the filesystem that holds the store, but for the length of names."""
         root = self._tree.folder(self._tree.inodes.root)
-        return self._tree.backing.statvfs(root.descriptor)
+        *status, _longest = self._tree.backing.statvfs(root.descriptor)
+        return os.statvfs_result((*status, NAME_MAX))
 
     # Names
 
@@ -146,12 +147,17 @@ class Filesystem(Contents):
     def begin_link(self, number: int, parent: int, name: bytes) -> Waiting | None:
         """What has to be on the disk before `link`: to be waited for, on any thread."""
         self._require_writable()
-        return self._renaming.begin_link(self._inode(number), self._inode(parent), name)
+        inode = self._inode(number)
+        if inode in self._nameless.files:
+            return self._nameless.begin_link(inode, self._inode(parent), name)
+        return self._renaming.begin_link(inode, self._inode(parent), name)
 
     def link(self, number: int, parent: int, name: bytes) -> Attributes:
-        """Another name; counts as one lookup."""
+        """Another name, or the first one; counts as one lookup."""
         self._require_writable()
         inode = self._inode(number)
+        if inode in self._nameless.files:
+            return self._counted(inode, self._nameless.link(inode, self._inode(parent), name))
         return self._counted(inode, self._renaming.link(inode, self._inode(parent), name))
 
     def unlink(self, parent: int, name: bytes) -> None:
@@ -245,6 +251,10 @@ class Filesystem(Contents):
 
     # The whole
 
+    def begin_syncfs(self) -> Waiting:
+        """Seal everything now; the result makes it durable, on any thread. Call it once."""
+        return begin_all(self._tree)
+
     def lock_site(self, site_id: bytes) -> list[tuple[int, int, bytes]]:
         """A site's lease ended: drop its keys and plaintext.
 
@@ -280,6 +290,7 @@ class Filesystem(Contents):
         Raises OSError or StoreError when that failed: the session has then not ended.
         """
         for inode in self._tree.inodes.all():
+            self._nameless.closed(inode)
             if inode.open is not None:
                 try:
                     inode.open.seal()

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 from fsdriver.errors import Damaged
 
 if TYPE_CHECKING:
+    from fsdriver.allocation import AllocatedFile
     from fsdriver.folder import Folder
-    from fsdriver.openfile import OpenFile
 
 ROOT: Final = 1
 _REUSED: Final = 1 << 48
@@ -56,7 +56,7 @@ class Inode:
         self.foreign = ""
         """The backing name of an entry that its folder did not write."""
         self.folder: Folder | None = None
-        self.open: OpenFile | None = None
+        self.open: AllocatedFile | None = None
         self.refusal: Damaged | None = None
         """Why it only stands for an entry: deleted in the store, or another file's by a link."""
         self.made_in = -1
@@ -143,18 +143,23 @@ class InodeTable:
             self.orphan(inode)
             inode = None
         if inode is None:
-            number = status.st_ino
-            if status.st_dev != self._device:
-                number |= 1 << 47
-            while number in self._numbers or number <= ROOT:
-                number += _REUSED
-            inode = Inode(number, key, kind)
-            self._numbers[number] = inode
+            inode = self.enter_nameless(status)
             self._keys[key] = inode
         elif kind == stat.S_IFDIR and inode is not self.root:
             inode.parent, inode.name = parent, name
             return inode
         inode.add_name(parent, name)
+        return inode
+
+    def enter_nameless(self, status: os.stat_result) -> Inode:
+        """A new inode that no name leads to: once one does, give it its key (`replace_key`)."""
+        number = status.st_ino
+        if status.st_dev != self._device:
+            number |= 1 << 47
+        while number in self._numbers or number <= ROOT:
+            number += _REUSED
+        inode = Inode(number, (status.st_dev, status.st_ino), stat.S_IFMT(status.st_mode))
+        self._numbers[number] = inode
         return inode
 
     def enter_refused(self, parent: Inode, name: bytes, refusal: Damaged) -> Inode:

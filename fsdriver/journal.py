@@ -31,16 +31,30 @@ RESERVE: Final = 1 << 20
 Key = tuple[int, int]
 
 
+class Hole:
+    """Bytes of a backing file that are to be zeros: [offset, end)."""
+
+    __slots__ = ("end", "offset", "room_kept")
+
+    def __init__(self, offset: int, end: int) -> None:
+        self.offset = offset
+        self.end = end
+        self.room_kept = False
+        """Whether a program was promised room there since."""
+
+
 class Part:
     """What one epoch holds of one file."""
 
-    __slots__ = ("applied", "cut", "epoch", "header", "images", "length")
+    __slots__ = ("applied", "cut", "epoch", "header", "holes", "images", "length")
 
     def __init__(self, epoch: "Epoch") -> None:
         self.epoch = epoch
         self.images: dict[int, Image] = {}  # by offset in the backing file
         self.cut: int | None = None
         """The shortest that the backing file has been meanwhile."""
+        self.holes: list[Hole] = []
+        """What was punched out; an image in one of them came later."""
         self.length = 0
         self.header = b""
         self.applied = False
@@ -66,8 +80,8 @@ class JournaledFile:
 
     @property
     def was_cut(self) -> bool:
-        """Then nothing may be written in place: a replay would cut it off."""
-        return any(part.cut is not None for part in self.parts)
+        """Then nothing may be written in place: a replay would cut it off, or make it zeros."""
+        return any(part.cut is not None or part.holes for part in self.parts)
 
     @property
     def header(self) -> bytes:
@@ -101,8 +115,21 @@ class JournaledFile:
             for offset in [one for one in part.images if one >= cut]:
                 del part.images[offset]
         for image in images:
-            part.images[image.offset] = image
+            if image.hole:
+                end = image.offset + image.hole
+                for offset in [one for one in part.images if image.offset <= one < end]:
+                    del part.images[offset]
+                part.holes.append(Hole(image.offset, end))
+            else:
+                part.images[image.offset] = image
         part.header, part.length = header, length
+
+    def keep_room(self, offset: int, end: int) -> None:
+        """What was punched out of [offset, end) and is not in place yet is to leave its room."""
+        for part in self.parts:
+            for hole in part.holes:
+                if hole.offset < end and offset < hole.end:
+                    hole.room_kept = True
 
     @property
     def has_images(self) -> bool:
@@ -268,7 +295,7 @@ class Journal(Pending):
         if not part.applied:
             yield from put_in_place(self._backing, file.descriptor, file, part)
             part.images.clear()
-            part.applied = True
+            part.applied = True  # its holes go with it: till then nothing is written into them
 
     def begin_anew(self, epoch: Epoch) -> Epoch:
         """On any thread, once all that it held is in place and synced: durably another epoch."""
@@ -317,6 +344,10 @@ def put_in_place(
     """
     status = backing.stat_open(descriptor)
     moved = 0
+    for hole in part.holes:
+        length = min(hole.end, status.st_size) - hole.offset
+        if length > 0:
+            (backing.zero if hole.room_kept else backing.clear)(descriptor, hole.offset, length)
     for image in part.images.values():
         record = backing.read(part.epoch.descriptor, image.length, image.position)
         backing.write(descriptor, [record], image.offset)

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 from fsdriver import lookups
+from fsdriver.allocation import AllocatedFile
 from fsdriver.errors import EntryMissing, refuse
 from fsdriver.folder import (
     TEMPORARY,
@@ -26,7 +27,6 @@ from fsdriver.format.directory import DirectoryRecord
 from fsdriver.format.names import target_id
 from fsdriver.inodes import Inode
 from fsdriver.opener import Place
-from fsdriver.openfile import OpenFile
 from fsdriver.sealedfile import SealedFile
 from fsdriver.tree import Tree
 
@@ -66,7 +66,7 @@ class Namespace:
         tree.made(parent, known.text, file.file_id)
         inode = tree.inodes.enter(status, parent, name)
         inode.made_in = tree.session.checkpoints_begun
-        inode.open = OpenFile(file, tree.buffers, vetted=True)
+        inode.open = AllocatedFile(file, tree.buffers, vetted=True)
         return inode, status
 
     def _create(
@@ -92,6 +92,12 @@ class Namespace:
             backing.close(descriptor)
             backing.unlink(folder.descriptor, known.text)
             raise
+
+    def give(self, folder: Folder, caller: Caller, descriptor: int, mode: int) -> None:
+        """A new file to whom it is to belong."""
+        owner = self._owner_of_new(folder, caller)
+        if owner is not None:
+            self._give(owner, descriptor, mode)
 
     def _give(self, owner: Caller, descriptor: int, mode: int) -> None:
         """Hand what root's driver made to the program's user, who asked for it."""

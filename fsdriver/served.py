@@ -1,11 +1,15 @@
 """What every operation of a mount begins with: its tree, its inodes by number, its handles."""
 
 import errno
+import os
 from typing import TYPE_CHECKING
 
+from fsdriver.attributes import Attributes
 from fsdriver.errors import refuse
 from fsdriver.handles import Handle
 from fsdriver.inodes import Inode
+from fsdriver.namespace import Namespace
+from fsdriver.temporary import Nameless
 from fsdriver.tree import Tree
 
 if TYPE_CHECKING:
@@ -21,6 +25,8 @@ class Served:
         self._read_only = read_only
         self.checkpoints: Checkpoints | None = None
         """Of a mount that writes."""
+        self._namespace = Namespace(tree)
+        self._nameless = Nameless(tree, self._namespace)
         self._handles: dict[int, Handle] = {}
         self._next_handle = 1
 
@@ -28,6 +34,10 @@ class Served:
         """The inode behind a handle, for messages; 0 when there is none."""
         opened = self._handles.get(handle)
         return opened.inode.number if opened else 0
+
+    def _counted(self, inode: Inode, status: os.stat_result) -> Attributes:
+        inode.lookups += 1
+        return self._tree.attributes(inode, status)
 
     def _inode(self, number: int) -> Inode:
         inode = self._tree.inodes.get(number)

@@ -89,6 +89,11 @@ class Session:
             raise RuntimeError("a read-only mount was asked to write")
         return self._writing
 
+    @property
+    def writes(self) -> bool:
+        """Whether anything may be changed in the store."""
+        return self._writing is not None
+
     def use(self, journal: "Journal") -> None:
         """From here on files can be changed."""
         self.journal = self._writing = journal

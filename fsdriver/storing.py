@@ -13,7 +13,7 @@ from fsdriver import extentpages
 from fsdriver.buffers import Buffers
 from fsdriver.format.extents import ExtentMap
 from fsdriver.format.geometry import RECORD_OVERHEAD
-from fsdriver.format.journal import Draft, size_of
+from fsdriver.format.journal import HOLE_SIZE, Draft, size_of
 from fsdriver.sealedfile import SealedFile
 
 Run = tuple[int, int]
@@ -30,6 +30,8 @@ class Plan:
         "_direct_at",
         "_extras",
         "_file",
+        "_first_extra",
+        "_hole",
         "_journaled",
         "_state",
         "draft",
@@ -49,15 +51,18 @@ class Plan:
         cut: int | None,
         *,
         forced: bool = False,
+        hole: tuple[int, int] | None = None,
     ) -> None:
         """`journaled` and `direct` as runs of chunks, `cut` as an offset in the backing file.
 
-        `forced`: with a transaction, though no record needs one.
+        `forced`: with a transaction, though no record needs one. `hole`: (offset, bytes) of the
+        backing file that nothing needs any more.
         """
         self._file = file
         self._journaled = journaled
         self._direct = direct
         self._cut = cut
+        self._hole = hole
         self.extents = extents
         """The map of a sparse file once this is done."""
         self.tail = tail
@@ -74,13 +79,15 @@ class Plan:
         self._state = replace(file.state, size=new_size, content_digest=None)
         self._extras: list[extentpages.Extra] = []
         self._at: dict[int, int] = {}
+        self._first_extra = 0
         if journaled or forced or cut is not None or file.journaled is not None:
             self._compose(buffers, new_size)
 
     def _compose(self, buffers: Buffers, new_size: int) -> None:
         file, geometry = self._file, self._file.geometry
         self.extents, self._extras = extentpages.fit(file, self._state, self.extents)
-        images: list[tuple[int, int]] = []
+        # The hole first: what else is in the transaction may lie in it.
+        images = [(self._hole[0], HOLE_SIZE)] if self._hole is not None else []
         old_size = file.state.size
         for first, end in self._journaled:
             for index in range(first, end):
@@ -92,8 +99,11 @@ class Plan:
                 if length > old_length or not file.is_present(index):
                     # So that there is room for it when it is put in place.
                     file.backing.reserve(file.descriptor, offset, length)
+        self._first_extra = len(images)
         images += extentpages.images(file, self._state, self._extras)
         self.draft = Draft(buffers.journal(size_of(images)), images)
+        if self._hole is not None:
+            self.draft.image(0)[:] = self._hole[1].to_bytes(HOLE_SIZE)
 
     def runs(self, first: int, end_chunk: int) -> Iterator[Run]:
         """The runs within [first, end_chunk) that can be encrypted as one, in order."""
@@ -144,7 +154,7 @@ class Plan:
             raise ValueError("a change without a transaction")
         state = self._state
         state.chunk_set = chunk_set
-        extentpages.encrypt(file, state, self._extras, draft, len(self._at))
+        extentpages.encrypt(file, state, self._extras, draft, self._first_extra)
         file.put(draft, state, self._cut)
         file.extents = self.extents
         with suppress(OSError):  # it is written; only the time says otherwise

@@ -7,6 +7,7 @@ import errno
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from fsdriver.errors import CkfsError
 from fsdriver.inodes import Inode
 from fsdriver.openfile import OpenFile
 from fsdriver.sealedfile import SealedFile
@@ -55,6 +56,48 @@ def begin_header(tree: Tree, inode: Inode, file: SealedFile, *, data_only: bool)
             inode.synced = max(inode.synced, generation)
 
     return wait
+
+
+def begin_all(tree: Tree) -> Waiting:
+    """Everything that was done so far. Raises what sealing a file raises; the others are sealed."""
+    troubles: list[Exception] = []
+    for inode in tree.inodes.all():
+        if inode.open is not None:
+            try:
+                inode.open.seal()
+            except (OSError, CkfsError) as error:
+                troubles.append(error)
+    if troubles:
+        raise troubles[0]
+    if tree.read_only:
+        return _nothing
+    backing, session = tree.backing, tree.session
+    journal = session.writing_journal
+    epochs = [journal.closing, journal.current]
+    changed = dict(tree.changed_in)
+    root = backing.duplicate(tree.folder(tree.inodes.root).descriptor)
+
+    def wait() -> None:
+        try:
+            backing.sync_filesystem(root)
+            for epoch in epochs:
+                if epoch is not None:
+                    journal.sync(epoch)
+        except OSError as error:
+            journal.failed = error
+            session.broken = True
+            raise
+        finally:
+            backing.close(root)
+        for folder, number in changed.items():
+            if tree.changed_in.get(folder) == number:
+                tree.changed_in.pop(folder, None)
+
+    return wait
+
+
+def _nothing() -> None:
+    """There is nothing to wait for."""
 
 
 def begin_folder(tree: Tree, inode: Inode) -> Waiting:

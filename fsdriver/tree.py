@@ -9,8 +9,9 @@ import os
 import stat
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+from fsdriver.allocation import AllocatedFile
 from fsdriver.attributes import AttributeView
 from fsdriver.backing import Backing
 from fsdriver.buffers import Buffers
@@ -22,6 +23,7 @@ from fsdriver.errors import (
 )
 from fsdriver.expectations import Entries, Expectations
 from fsdriver.folder import (
+    TEMPORARY,
     BackingName,
     Folder,
     Site,
@@ -34,7 +36,6 @@ from fsdriver.format.geometry import Geometry
 from fsdriver.format.names import target_id
 from fsdriver.inodes import ROOT, Inode, InodeTable
 from fsdriver.opener import Opener, Place
-from fsdriver.openfile import OpenFile
 from fsdriver.sealedfile import SealedFile
 from fsdriver.sessions import Session
 
@@ -134,11 +135,20 @@ class Tree:
 
     def _reconcile(self, inode: Inode, folder: Folder) -> None:
         def present() -> list[tuple[str, int]]:
-            listed = self.backing.entries(folder.descriptor)
+            listed = list(self.backing.entries(folder.descriptor))
+            if self.session.writes:
+                self._sweep(folder, listed)
             return [entry for entry in listed if not is_own(entry[0])]
 
         for taken in self.expectations.reconcile(folder, present):
             self.report(inode, taken)
+
+    def _sweep(self, folder: Folder, listed: list[tuple[str, int]]) -> None:
+        """After a stop: files that never got the name that they were made for."""
+        for text, kind in listed:
+            if text.startswith(TEMPORARY) and kind != stat.S_IFDIR:
+                with suppress(OSError):
+                    self.backing.unlink(folder.descriptor, text)
 
     def _verify(self, descriptor: int, parent: Folder | None, binding: bytes) -> Folder:
         raw = read_record(self.backing, descriptor)
@@ -290,10 +300,10 @@ class Tree:
 
     # Files
 
-    def open_content(self, inode: Inode, *, writable: bool) -> OpenFile:
+    def open_content(self, inode: Inode, *, writable: bool) -> AllocatedFile:
         """The content of a file, shared with everybody who has it open already."""
         if inode.open is None:
-            inode.open = OpenFile(self._open_sealed(inode, writable=writable), self.buffers)
+            inode.open = AllocatedFile(self._open_sealed(inode, writable=writable), self.buffers)
         elif writable:
             self._make_writable(inode, inode.open.file)
         return inode.open

@@ -33,6 +33,8 @@ _NONCE_SIZE: Final = 12
 _FRAME = struct.Struct(">4sIQQ16sQQQ")
 _MAGIC_FRAME: Final = b"CKJT"
 _IMAGE = struct.Struct(">QI")
+HOLE_SIZE: Final = 8
+"""Bytes of an image that is no record: how much of the backing file becomes a hole."""
 _HEADER_AT: Final = _FRAME.size + _NONCE_SIZE
 _IMAGES_AT: Final = _HEADER_AT + HEADER_SIZE
 FRAME_LIMIT: Final = 1 << 31
@@ -105,11 +107,13 @@ def open_head(raw: bytes, metadata_key: bytes) -> JournalCipher:
 
 
 class Image(NamedTuple):
-    """Bytes that replace others of the backing file: a record."""
+    """Bytes that replace others of the backing file: a record, or zeros that need no room."""
 
     offset: int  # in the backing file
     position: int  # in the journal file
     length: int
+    hole: int = 0
+    """Bytes from the offset on that are to be a hole; 0 for a record."""
 
 
 class Transaction(NamedTuple):
@@ -189,9 +193,13 @@ class Draft:
     def placed(self, position: int) -> list[Image]:
         """The images, once the frame lies at `position` of the journal."""
         return [
-            Image(offset, position + at, length)
+            Image(offset, position + at, length, _hole(self.frame, at, length))
             for (offset, length), (at, _length) in zip(self._images, self._views, strict=True)
         ]
+
+
+def _hole(frame: memoryview, at: int, length: int) -> int:
+    return int.from_bytes(frame[at : at + length]) if length == HOLE_SIZE else 0
 
 
 def size_of(images: Sequence[tuple[int, int]]) -> int:
@@ -236,7 +244,10 @@ def parse(
         offset, size = _IMAGE.unpack_from(frame, at)
         if data + size > body or offset + size > OFFSET_MAX:
             raise JournalInvalid("a transaction's images are not in their places")
-        images.append(Image(offset, position + data, size))
+        hole = _hole(frame, data, size)
+        if offset + hole > OFFSET_MAX:
+            raise JournalInvalid("a hole of a transaction goes beyond the end of every file")
+        images.append(Image(offset, position + data, size, hole))
         at += _IMAGE.size
         data += size
     if data != body or number != sequence or length > OFFSET_MAX:

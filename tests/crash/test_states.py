@@ -42,8 +42,10 @@ CALLS = st.one_of(
     st.tuples(st.just("read"), FILES, SIZES, OFFSETS),
     st.tuples(st.just("write"), FILES, st.lists(SIZES, max_size=3), OFFSETS),
     st.tuples(st.just("truncate"), FILES, OFFSETS),
-    st.tuples(st.just("clear"), FILES, OFFSETS, st.sampled_from([1, 4096, 9000])),
-    st.tuples(st.just("reserve"), FILES, OFFSETS, st.just(8192)),
+    st.tuples(st.sampled_from(["clear", "zero"]), FILES, OFFSETS, st.sampled_from([1, 4096, 9000])),
+    st.tuples(st.just("create_nameless"), FOLDERS, st.sampled_from([0o600, 0o644])),
+    st.tuples(st.just("link_open"), FILES, FOLDERS, NAMES),
+    st.tuples(st.sampled_from(["reserve", "allocate"]), FILES, OFFSETS, st.just(8192)),
     st.tuples(st.just("data_runs"), FILES, OFFSETS),
     st.tuples(
         st.sampled_from(["sync", "sync_data", "sync_filesystem", "touch", "stat_open"]), FILES
@@ -70,6 +72,7 @@ CALLS = st.one_of(
 
 
 OF_A_FILE = {"close", "read", "write", "truncate", "clear", "reserve", "data_runs", "duplicate"}
+OF_A_FILE |= {"zero", "allocate", "link_open"}
 OF_A_FILE |= {"sync", "sync_data", "sync_filesystem", "touch", "stat_open", "change_open_times"}
 
 
@@ -99,6 +102,8 @@ class Side:
                 return backing.write(at, buffers, rest[1])
             if call == "close":
                 self.files.remove(at)
+            if call == "link_open":
+                rest = (self.folders[rest[0] % len(self.folders)], rest[1])
             answer = getattr(backing, call)(at, *rest)
             if call == "duplicate":
                 self.files.append(answer)
@@ -118,7 +123,7 @@ class Side:
             name, attribute, size, flags = rest
             return backing.set_xattr(folder, name, attribute, b"v" * min(size, 512), flags)
         answer = getattr(backing, call)(folder, *rest)
-        if call == "create_file":
+        if call in ("create_file", "create_nameless"):
             self.files.append(answer)
         elif call == "open_directory":
             self.folders.append(answer)
@@ -240,6 +245,8 @@ def test_a_driver_that_leaves_a_sync_out_is_seen(workload, blind):
         ("overwrite A/f", blindness.without_journal),
         ("truncate-5000 A/f", blindness.without_journal),
         ("rename A/f B/n", blindness.without_sync_before_rename),
+        ("punch-append B/g held", blindness.without_clearing),
+        ("tmpfile A/n", blindness.without_sync_before_link),
     ],
 )
 def test_a_driver_without_its_journal_or_its_order_is_seen(workload, blinded):

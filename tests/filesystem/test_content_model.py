@@ -23,6 +23,7 @@ from hypothesis.stateful import (
 
 from fsdriver.backing import Backing
 from fsdriver.changes import Changes
+from fsdriver.contents import KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE
 from fsdriver.inodes import ROOT
 
 SIZE = 4096
@@ -66,6 +67,10 @@ class Stopping(Backing):
         self._counted()
         super().clear(*arguments)
 
+    def zero(self, *arguments):
+        self._counted()
+        super().zero(*arguments)
+
 
 class Held:
     """A file that is open in the model and in the driver."""
@@ -78,6 +83,11 @@ class Held:
     def put(self, offset, data):
         self.content.extend(bytes(max(0, offset - len(self.content))))
         self.content[offset : offset + len(data)] = data
+
+    def zero(self, offset, length):
+        end = min(offset + length, len(self.content))
+        if offset < end:
+            self.content[offset:end] = bytes(end - offset)
 
 
 class ContentMachine(RuleBasedStateMachine):
@@ -133,6 +143,22 @@ class ContentMachine(RuleBasedStateMachine):
         self.driver.fs.setattr(file.number, Changes(size=size))
         del file.content[size:]
         file.put(size, b"")
+
+    @rule(name=NAMES, offset=OFFSETS, length=LENGTHS)
+    def punch(self, name, offset, length):
+        file = self.open_file(name)
+        self.driver.fs.fallocate(file.handle, KEEP_SIZE | PUNCH_HOLE, offset, length)
+        file.zero(offset, length)
+
+    @rule(name=NAMES, offset=OFFSETS, length=LENGTHS, grows=st.booleans(), zeros=st.booleans())
+    def allocate(self, name, offset, length, grows, zeros):
+        file = self.open_file(name)
+        mode = (0 if grows else KEEP_SIZE) | (ZERO_RANGE if zeros else 0)
+        self.driver.fs.fallocate(file.handle, mode, offset, length)
+        if zeros:
+            file.zero(offset, length)
+        if grows:
+            file.put(offset + length, b"")
 
     @rule(name=NAMES)
     def close(self, name):
@@ -256,6 +282,23 @@ class ContentMachine(RuleBasedStateMachine):
                 assert part in [one.ljust(len(part), b"\0") for one in versions]
             self.files[name] = bytearray(got)
         self.backing.left = -1
+
+    @rule(name=NAMES, calls=CALLS, offset=OFFSETS, length=LENGTHS)
+    def kill_in_a_punch(self, name, calls, offset, length):
+        """All of it is zeros, or none."""
+        file = self.open_file(name)
+        old = bytes(file.content)
+        file.zero(offset, length)
+        self.backing.arm(calls, Stopped())
+        with suppress(Stopped):
+            self.driver.fs.fallocate(file.handle, KEEP_SIZE | PUNCH_HOLE, offset, length)
+            self.backing.left = -1
+            return
+        self.finish()
+        self.driver.open()
+        got = self.driver.read_file(name)
+        assert got in (old, file.content)
+        self.files[name] = bytearray(got)
 
     @rule()
     def remount(self):

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from fsdriver.errors import FormatUnsupported, JournalInvalid
 from fsdriver.format.journal import (
     HEAD_SIZE,
+    HOLE_SIZE,
     Draft,
     Image,
     JournalCipher,
@@ -45,7 +46,13 @@ def parsed(frame: bytes, *, cipher=CIPHER, sequence=3, position=100):
     numbers=st.tuples(*[st.integers(0, (1 << 62) - 1)] * 2),
     length=st.integers(0, 1 << 40),
     header=st.binary(min_size=512, max_size=512),
-    images=st.lists(st.tuples(st.integers(0, 1 << 40), st.binary(max_size=50)), max_size=5),
+    images=st.lists(
+        st.tuples(
+            st.integers(0, 1 << 40),
+            st.binary(max_size=50).filter(lambda data: len(data) != HOLE_SIZE),
+        ),
+        max_size=5,
+    ),
     sequence=st.integers(1, 1 << 60),
 )
 @settings(max_examples=60, deadline=None)
@@ -53,6 +60,16 @@ def test_a_transaction_comes_back(file_id, numbers, length, header, images, sequ
     change = Transaction(file_id, *numbers, length, header)
     frame = frame_of(change, images, sequence=sequence)
     assert parsed(frame, sequence=sequence) == (change, images)
+
+
+def test_an_image_of_eight_bytes_is_a_hole():
+    images = [(4648, (1 << 40).to_bytes(8)), (512, b"first record")]
+    frame = frame_of(images=images)
+    _change, found = parse(memoryview(frame), 0, 3, CIPHER)
+    assert [(one.offset, one.hole) for one in found] == [(4648, 1 << 40), (512, 0)]
+    beyond = frame_of(images=[(4648, (1 << 63).to_bytes(8))])
+    with pytest.raises(JournalInvalid, match="hole"):
+        parse(memoryview(beyond), 0, 3, CIPHER)
 
 
 def test_neighbouring_images_lie_one_behind_the_other():

@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from unittest.mock import patch
 
 from fsdriver.format.journal import Draft
+from fsdriver.inodes import Inode
 from fsdriver.journal import Journal
 from fsdriver.renaming import Renaming
+from fsdriver.temporary import Nameless
 from tests.crash.states.descriptors import Recorder
 from tests.crash.states.image import Image, Node
 from tests.crash.states.memory import MemoryBacking
@@ -94,6 +96,25 @@ def without_journal() -> Iterator[None]:
     """Every replacement in place."""
     with patch.object(Journal, "append", _at_once):
         yield
+
+
+@contextmanager
+def without_clearing() -> Iterator[None]:
+    """What was punched out stays where it lay."""
+    with patch.object(MemoryBacking, "clear", lambda *_arguments: None):
+        yield
+
+
+@contextmanager
+def without_sync_before_link() -> Iterator[None]:
+    """A file that was made without a name may get one on the disk before its content does."""
+    with patch.object(Nameless, "begin_link", _bound_at_once):
+        yield
+
+
+def _bound_at_once(nameless: Nameless, inode: Inode, parent: Inode, name: bytes) -> None:
+    known = nameless._tree.folder(parent).backing_name(name)
+    inode.open.file.rebind((known.binding,))
 
 
 @contextmanager

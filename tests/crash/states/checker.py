@@ -18,7 +18,7 @@ STRANGER = -1
 """Stands for an object that no step of the workload made."""
 
 
-MAKING = ("create", "mkdir")
+MAKING = ("create", "mkdir", "tmpfile")
 NOTES = ("stat", "leftover")
 """Kinds of findings that are told and are no broken promise: a size that a listing shows before
 the file was ever opened is computed from lengths alone."""

@@ -37,6 +37,10 @@ class MemoryBacking(OpenImage, Backing):
     def stat_open(self, descriptor: int) -> os.stat_result:
         return self._status(self._node(descriptor))
 
+    def birth_time_ns(self, folder: int, name: str) -> int | None:
+        self._find(folder, name) if name else self._key(folder)
+        return None  # as on a filesystem that keeps none
+
     def statvfs(self, descriptor: int) -> os.statvfs_result:
         self._node(descriptor)
         return os.statvfs_result((4096, 4096, 10**6, 10**6, 10**6, 10**6, 10**6, 10**6, 0, 255))
@@ -55,6 +59,14 @@ class MemoryBacking(OpenImage, Backing):
 
     def create_file(self, folder: int, name: str, mode: int) -> int:
         key = self._make("create_file", folder, name, stat.S_IFREG, mode)
+        return self._descriptor(key, writable=True)
+
+    def create_nameless(self, folder: int, mode: int) -> int:
+        self._folder(folder)
+        status = {"mode": mode & 0o7777, "uid": os.geteuid(), "gid": os.getegid()}
+        status |= dict.fromkeys(("atime", "mtime", "ctime"), self._now)
+        key, self._next_key = self._next_key, self._next_key + 1
+        self._change("create_nameless", ("new", key, Node(stat.S_IFREG, self._number(), status)))
         return self._descriptor(key, writable=True)
 
     def open_file(self, folder: int, name: str, *, writable: bool) -> int:
@@ -127,6 +139,13 @@ class MemoryBacking(OpenImage, Backing):
         """fallocate without a change of length: nothing that a program sees; there is room."""
         self._key(descriptor)
 
+    def allocate(self, descriptor: int, offset: int, length: int) -> None:
+        self.reserve(descriptor, offset, length)
+
+    def zero(self, descriptor: int, offset: int, length: int) -> None:
+        """Like holes here: room is no part of an image."""
+        self.clear(descriptor, offset, length)
+
     def clear(self, descriptor: int, offset: int, length: int) -> None:
         """Zeros, and holes of the whole blocks among them."""
         if descriptor not in self._writable:
@@ -171,6 +190,13 @@ class MemoryBacking(OpenImage, Backing):
         if self.image.nodes[key].kind == stat.S_IFDIR:
             raise error(errno.EPERM, name)
         self._change("link", ("name", self._key(new_folder), new_name, key))
+        self._touch(self._key(new_folder), *MODIFIED)
+        self._touch(key, "ctime")
+
+    def link_open(self, descriptor: int, new_folder: int, new_name: str) -> None:
+        key = self._key(descriptor)
+        self._require_free(new_folder, new_name)
+        self._change("link_open", ("name", self._key(new_folder), new_name, key))
         self._touch(self._key(new_folder), *MODIFIED)
         self._touch(key, "ctime")
 

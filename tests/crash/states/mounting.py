@@ -20,6 +20,7 @@ from fsdriver import store
 from fsdriver.backing import RENAME_EXCHANGE
 from fsdriver.changes import Changes
 from fsdriver.contentdb import FILE_NAME
+from fsdriver.contents import KEEP_SIZE, PUNCH_HOLE
 from fsdriver.filesystem import Filesystem
 from fsdriver.inodes import ROOT
 from fsdriver.namespace import Caller
@@ -216,6 +217,18 @@ class Mount:
         number = self.number(path)
         at = self.fs.getattr(number).size if offset is None else offset
         self.fs.write(self._handles[number], at, data)
+
+    def _punch(self, path: str, offset: int, length: int) -> None:
+        handle = self._handles[self.number(path)]
+        self.fs.fallocate(handle, KEEP_SIZE | PUNCH_HOLE, offset, length)
+
+    def _tmpfile(self, path: str, data: bytes) -> None:
+        parent, name = self._split(path)
+        attributes, handle = self.fs.tmpfile(parent, 0o644, os.O_RDWR, CALLER)
+        self.fs.write(handle, 0, data)
+        self.fs.link(attributes.number, parent, name)
+        self.fs.flush(handle)
+        self.fs.release(handle)
 
     def _truncate(self, path: str, size: int) -> None:
         self.fs.setattr(self.number(path), Changes(size=size))

@@ -79,6 +79,9 @@ class Oracle:
             self._fsyncs.append((number, target))
         elif step.call == "fsyncdir":
             attributes[target] = entries[target] = number
+        elif step.call == "tmpfile":
+            # The link waits for the disk: what gets a name that way is there as a whole.
+            content[self._posix.find(step.arguments[0])] = number
         elif step.call in ("sync", "unmount"):
             everything = number
         self._content_since.append(content)

@@ -81,6 +81,10 @@ class Posix:
     def _create(self, path: str) -> bool:
         return self._make(path, Thing("f")) and self._open(path)
 
+    def _tmpfile(self, path: str, data: bytes) -> bool:
+        """Made and written without a name, then given this one."""
+        return self._make(path, Thing("f", data))
+
     def _mkdir(self, path: str) -> bool:
         return self._make(path, Thing("d"))
 
@@ -110,6 +114,15 @@ class Posix:
         content = self.version[one].content
         at = len(content) if offset is None else offset
         self._content(one, content[:at].ljust(at, b"\0") + data + content[at + len(data) :])
+        return True
+
+    def _punch(self, path: str, offset: int, length: int) -> bool:
+        one = self._file(path)
+        if one not in self.held:
+            return False
+        content = self.version[one].content
+        end = min(offset + length, len(content))
+        self._content(one, content[:offset] + bytes(max(0, end - offset)) + content[end:])
         return True
 
     def _truncate(self, path: str, size: int) -> bool:

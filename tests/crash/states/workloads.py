@@ -113,7 +113,21 @@ def alphabet() -> list[Operation]:
         ("truncate-30000 h", ("truncate", "h", 30000)),
     ):
         made.append(_operation(name, ("open", "h"), step, ("close", "h")))
+    grown = ("write", "B/g", None, content("grown", 2 * CHUNK))
     made += [
+        _operation(
+            "punch A/f", ("open", "A/f"), ("punch", "A/f", 3000, CHUNK + 3000), ("close", "A/f")
+        ),
+        _operation("punch h held", ("open", "h"), ("punch", "h", 0, 2 * CHUNK)),
+        _operation(
+            "punch-append B/g held",
+            ("open", "B/g"),
+            grown,
+            ("punch", "B/g", CHUNK, CHUNK),
+            ("sync",),
+            ("write", "B/g", None, content("behind", CHUNK)),
+        ),
+        _operation("tmpfile A/n", ("tmpfile", "A/n", content("tmpfile", CHUNK + 1900))),
         _operation("fsync h", ("fsync", "h")),
         _operation("fdatasync A/f", ("fdatasync", "A/f")),
         _operation("close A/f", ("close", "A/f")),
