@@ -16,17 +16,23 @@ def _main() -> None:
 
 
 @app.command(
-    "hot-path", epilog="Examples:  python -m bench hot-path    python -m bench hot-path --json"
+    "hot-path",
+    epilog="Examples:  python -m bench hot-path    python -m bench hot-path --json hot-path.json",
 )
 def _hot_path(
     folder: Annotated[
-        str | None, typer.Option(help="Where the backing file lies; default: /dev/shm.")
+        Path | None, typer.Option(help="Where the store lies; default: /dev/shm.")
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Alternated rounds of each row.")] = 7,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    rounds: Annotated[int, typer.Option(min=1, help="Alternated rounds of each part.")] = 9,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures there.")
+    ] = None,
+    append: Annotated[
+        bool, typer.Option("--append", help="Append it to bench/RESULTS.md.")
+    ] = False,
 ) -> None:
-    """In process, no mount: geometry, chunks and backing file, beside raw AES-256-GCM."""
-    hot_path.run(folder, rounds=rounds, as_json=as_json)
+    """In process, no mount: geometry, seal, chunks and backing file, beside raw AES-256-GCM."""
+    hot_path.run(folder, rounds=rounds, json_file=json_file, append=append)
 
 
 @app.command(

@@ -1,33 +1,42 @@
-"""The hot crypto path in process: a file's content written and read through openfile.py.
+"""`python -m bench hot-path`: where the time of a write and of a read goes, in process.
 
 For each chunk size, in one run and alternated: AES-256-GCM called in a loop on the same buffers
-(100 %), the chunk records alone, and the whole path with geometry, chunk set and backing file.
-Raw and whole work on the same bytes, so a row's percentage is what the driver adds.
+(100 %), each part of the way alone, and the whole way through the filesystem, with its journal and
+its host's database. Raw and whole work on the same bytes, so a percentage is what the driver adds.
 """
 
-import json
+import gc
 import os
 import secrets
+import sys
 import tempfile
 import time
-from collections.abc import Callable
-from statistics import median
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
+import msgspec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESSIV
 
+from bench import report
+from bench.hot_path_figures import HotPathRow, HotPathRun
+from bench.mounted_machine import commit, machine, now
+from bench.unmounted import Unmounted, memory_folder, new_store
 from fsdriver.backing import Backing
-from fsdriver.buffers import Buffers
-from fsdriver.format.chunk import ChunkCipher
-from fsdriver.format.geometry import RECORD_OVERHEAD, TAG_SIZE
-from fsdriver.openfile import OpenFile
+from fsdriver.format.chunk import ChunkCipher, ChunkSet
+from fsdriver.format.geometry import NONCE_SIZE, RECORD_OVERHEAD, Geometry
+from fsdriver.inodes import ROOT
 from fsdriver.sealedfile import SealedFile
 from fsdriver.sessions import Session
 
-CHUNK_SIZES = (4096, 16384, 65536, 131072, 1048576)
+CHUNK_SIZES = (4096, 16384, 32768, 65536, 131072, 262144)
 REQUEST = 1 << 20
-REQUESTS = 64
+REQUESTS = 32
+"""Of each part in a round: less than what makes a journal full."""
 
-Row = dict[str, float]
+Work = Callable[[], None]
+Parts = dict[str, Work]
+"""By name; of what is to be tidied after a round, too."""
 
 
 class _Lease:
@@ -56,101 +65,199 @@ class _Lease:
         pass
 
 
-def _seconds(work: Callable[[], None]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+class _Buffers:
+    """One request's content, its records, and room for what comes back."""
+
+    def __init__(self, chunk_size: int) -> None:
+        self.chunk_size = chunk_size
+        self.stride = chunk_size + RECORD_OVERHEAD
+        self.content = memoryview(secrets.token_bytes(REQUEST))
+        self.count = REQUEST // chunk_size
+        self.records = memoryview(bytearray(self.count * self.stride))
+        self.back = memoryview(bytearray(REQUEST))
+        starts = range(0, REQUEST, chunk_size)
+        self.chunks = [self.content[at : at + chunk_size] for at in starts]
+        self.chunks_back = [self.back[at : at + chunk_size] for at in starts]
+        self.sealed = [
+            self.records[at + NONCE_SIZE : at + self.stride]
+            for at in range(0, len(self.records), self.stride)
+        ]
 
 
-def _measure(chunk_size: int, folder: str, rounds: int) -> Row:
-    data = memoryview(secrets.token_bytes(REQUEST))
-    pieces = [data[at : at + chunk_size] for at in range(0, REQUEST, chunk_size)]
-    out = memoryview(bytearray(len(pieces) * (chunk_size + RECORD_OVERHEAD)))
-    back = memoryview(bytearray(REQUEST))
-    stride = chunk_size + RECORD_OVERHEAD
+def _each(work: Callable[[int], object]) -> Work:
+    """What is done for each request of a round; `work` gets its number."""
+
+    def whole() -> None:
+        for number in range(REQUESTS):
+            work(number)
+
+    return whole
+
+
+def _encryption(buffers: _Buffers) -> Parts:
+    """In an order in which each direction leaves in the records what the one back needs."""
     raw, nonce = AESGCM(secrets.token_bytes(32)), secrets.token_bytes(12)
-    sealed = [bytearray(chunk_size + TAG_SIZE) for _ in pieces]
     cipher = ChunkCipher(secrets.token_bytes(32), secrets.token_bytes(16))
-    backing = Backing()
+    chunk_set = ChunkSet(secrets.token_bytes(32))
+    nonces = secrets.token_bytes(NONCE_SIZE * buffers.count)
 
-    def raw_encrypt() -> None:
-        for _ in range(REQUESTS):
-            for piece, place in zip(pieces, sealed, strict=True):
-                raw.encrypt_into(nonce, piece, b"", place)
+    def raw_encrypt(_number: int) -> None:
+        for chunk, sealed in zip(buffers.chunks, buffers.sealed, strict=True):
+            raw.encrypt_into(nonce, chunk, b"", sealed)
 
-    def raw_decrypt() -> None:
-        for _ in range(REQUESTS):
-            for piece, place in zip(sealed, range(0, REQUEST, chunk_size), strict=True):
-                raw.decrypt_into(nonce, piece, b"", back[place : place + chunk_size])
+    def raw_decrypt(_number: int) -> None:
+        for sealed, chunk in zip(buffers.sealed, buffers.chunks_back, strict=True):
+            raw.decrypt_into(nonce, sealed, b"", chunk)
 
-    def chunks_encrypt() -> None:
-        for number in range(REQUESTS):
-            cipher.encrypt_run(number * len(pieces), pieces, out)
+    def decrypt(_number: int) -> None:
+        cipher.decrypt_run(0, buffers.records, buffers.stride, buffers.back)
 
-    def chunks_decrypt() -> None:
-        for _ in range(REQUESTS):
-            cipher.decrypt_run((REQUESTS - 1) * len(pieces), out, stride, back)
-
-    descriptor = backing.create_file(backing.open_root(folder), f"bench-{chunk_size}", 0o600)
-    file = SealedFile.create(backing, descriptor, _Lease(), Session(), chunk_size, (bytes(16),))
-    content = OpenFile(file, Buffers(), vetted=True)
-
-    def file_write() -> None:
-        for number in range(REQUESTS):
-            content.write(number * REQUEST, data)
-
-    def file_read() -> None:
-        for number in range(REQUESTS):
-            content.read(number * REQUEST, REQUEST)
-
-    works = {
-        "raw_encrypt": raw_encrypt,
-        "chunks_encrypt": chunks_encrypt,
-        "file_write": file_write,
-        "raw_decrypt": raw_decrypt,
-        "chunks_decrypt": chunks_decrypt,
-        "file_read": file_read,
+    return {
+        "chunks encrypt": _each(
+            lambda _number: cipher.encrypt_run(0, buffers.chunks, buffers.records)
+        ),
+        "chunks decrypt": _each(decrypt),
+        "raw encrypt": _each(raw_encrypt),
+        "raw decrypt": _each(raw_decrypt),
+        "chunk set": _each(lambda number: chunk_set.digest(number, nonces)),
     }
-    for work in works.values():
-        work()  # warms caches, buffers and the backing file's pages
-    times: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(rounds):
-        for name, work in works.items():
-            times[name].append(_seconds(work))
-    backing.close(descriptor)
-    os.unlink(os.path.join(folder, f"bench-{chunk_size}"))
-    total = REQUEST * REQUESTS / 1e9
-    return {name: total / median(taken) for name, taken in times.items()}
 
 
-def run(folder: str | None, *, rounds: int, as_json: bool = False) -> dict[int, Row]:
-    """Print GB/s and percent of raw AES-256-GCM for each chunk size; also returned."""
-    parent = folder or ("/dev/shm" if os.path.isdir("/dev/shm") else None)  # noqa: S108 a tmpfs
-    results: dict[int, Row] = {}
-    with tempfile.TemporaryDirectory(dir=parent, prefix="ckfs-bench-") as place:
-        if not as_json:
-            print(f"{REQUESTS} requests of 1 MiB a round, {rounds} rounds, medians, on {place}")
-            print("GB/s, and % of AES-256-GCM called in a loop on the same buffers")
-            print(
-                f"{'chunk':>8} | {'raw enc':>8} {'chunks':>13} {'file write':>13}"
-                f" | {'raw dec':>8} {'chunks':>13} {'file read':>13}"
-            )
-        for chunk_size in CHUNK_SIZES:
-            row = results[chunk_size] = _measure(chunk_size, place, rounds)
-            if not as_json:
-                print(_line(chunk_size, row), flush=True)
-    if as_json:
-        print(json.dumps(results, indent=2))
-    return results
+def _geometry(chunk_size: int) -> Parts:
+    geometry = Geometry(chunk_size)
+    size = REQUEST * REQUESTS
+
+    def locate(number: int) -> None:
+        offset = number * REQUEST
+        first, end = offset // chunk_size, -(-(offset + REQUEST) // chunk_size)
+        geometry.chunk_count(size)
+        geometry.record_offset(first)
+        geometry.run_length(first, end, size)
+
+    return {"geometry": _each(locate)}
 
 
-def _line(chunk_size: int, row: Row) -> str:
-    def cell(name: str, raw: str) -> str:
-        return f"{row[name]:6.2f} ({row[name] / row[raw] * 100:3.0f}%)"
+def _backing(folder: str, buffers: _Buffers, tidy: Parts) -> Parts:
+    backing = Backing()
+    root = backing.open_root(folder)
+    descriptor = backing.create_file(root, "backing", 0o600)
+    fresh = backing.create_file(root, "fresh", 0o600)
+    sealed = backing.create_file(root, "sealed", 0o600)
+    file = SealedFile.create(backing, sealed, _Lease(), Session(), buffers.chunk_size, (bytes(16),))
+    length = len(buffers.records)
 
-    return (
-        f"{chunk_size // 1024:>4} KiB | {row['raw_encrypt']:8.2f} "
-        f"{cell('chunks_encrypt', 'raw_encrypt'):>13} {cell('file_write', 'raw_encrypt'):>13}"
-        f" | {row['raw_decrypt']:8.2f} {cell('chunks_decrypt', 'raw_decrypt'):>13} "
-        f"{cell('file_read', 'raw_decrypt'):>13}"
+    def write(number: int) -> None:
+        backing.write(descriptor, [buffers.records], number * length)
+
+    def write_fresh(number: int) -> None:
+        backing.write(fresh, [buffers.records], number * length)
+
+    def read(number: int) -> None:
+        backing.read_into(descriptor, buffers.records, number * length)
+
+    def seal(_number: int) -> None:
+        file.state.dirty = True
+        file.seal()
+
+    tidy["backing new"] = lambda: backing.truncate(fresh, 0)
+    return {
+        "backing write": _each(write),
+        "backing new": _each(write_fresh),
+        "backing read": _each(read),
+        "seal": _each(seal),
+    }
+
+
+def _whole(unmounted: Unmounted, buffers: _Buffers, tidy: Parts) -> Parts:
+    filesystem, caller = unmounted.filesystem, unmounted.caller
+
+    def write_all(handle: int) -> None:
+        for number in range(REQUESTS):
+            filesystem.write(handle, number * REQUEST, buffers.content)
+
+    def make(name: bytes) -> tuple[int, int]:
+        made, handle = filesystem.create(ROOT, name, 0o600, os.O_RDWR, caller)
+        write_all(handle)
+        filesystem.flush(handle)
+        return made.number, handle
+
+    _number, kept = make(b"kept")
+
+    def new() -> None:
+        _number, handle = make(b"new")
+        filesystem.release(handle)
+
+    def write() -> None:
+        write_all(kept)
+        filesystem.flush(kept)
+
+    def read() -> None:
+        for number in range(REQUESTS):
+            filesystem.read(kept, number * REQUEST, REQUEST)
+
+    def remove_new() -> None:
+        number = filesystem.lookup(ROOT, b"new").number
+        filesystem.unlink(ROOT, b"new")
+        filesystem.forget(number, 2)
+        unmounted.checkpoint()
+
+    tidy |= {"file new": remove_new, "file write": unmounted.checkpoint}
+    return {"file new": new, "file write": write, "file read": read}
+
+
+@contextmanager
+def _store(parent: str | None, chunk_size: int) -> Iterator[tuple[str, Unmounted]]:
+    with tempfile.TemporaryDirectory(dir=parent, prefix="ckfs-bench-") as folder:
+        with new_store(folder, chunk_size=chunk_size) as unmounted:
+            yield folder, unmounted
+
+
+def _measure_one(parent: str | None, chunk_size: int, rounds: int) -> HotPathRow:
+    with _store(parent, chunk_size) as (folder, unmounted):
+        buffers = _Buffers(chunk_size)
+        tidy: Parts = {}
+        works = {
+            **_encryption(buffers),
+            **_geometry(chunk_size),
+            **_backing(folder, buffers, tidy),
+            **_whole(unmounted, buffers, tidy),
+        }
+        taken: dict[str, list[float]] = {part: [] for part in works}
+        for number in range(rounds + 1):
+            for part, work in works.items():
+                gc.collect()
+                start = time.process_time()
+                work()
+                seconds = time.process_time() - start
+                if part in tidy:
+                    tidy[part]()
+                if number:  # the first warms caches, buffers and pages
+                    taken[part].append(seconds * 1e6 * (1 << 20) / (REQUEST * REQUESTS))
+    return HotPathRow(chunk_size=chunk_size, microseconds=taken)
+
+
+def measure(folder: Path | None, rounds: int) -> HotPathRun:
+    """All chunk sizes; says on standard error which one it is at."""
+    parent = str(folder) if folder else memory_folder()
+    begun, version = machine(), commit()
+    rows = []
+    for chunk_size in CHUNK_SIZES:
+        print(f"chunks of {chunk_size >> 10} KiB ...", file=sys.stderr, flush=True)
+        rows.append(_measure_one(parent, chunk_size, rounds))
+    return HotPathRun(
+        date=now(),
+        commit=version,
+        machine=begun,
+        place=f"In process, no mount, on {parent or tempfile.gettempdir()}",
+        request=REQUEST,
+        rounds=rounds,
+        rows=rows,
     )
+
+
+def run(folder: Path | None, *, rounds: int, json_file: Path | None, append: bool) -> None:
+    """Measure, write, report."""
+    measured = measure(folder, rounds)
+    if json_file is not None:
+        json_file.write_bytes(msgspec.json.format(msgspec.json.encode(measured), indent=1) + b"\n")
+    report.present([measured], append=append)

@@ -10,15 +10,17 @@ from bench.figures import Machine
 PARTS: Final = {
     "raw encrypt": "AES-256-GCM `encrypt_into` in a loop on the same buffers: 100 %",
     "chunks encrypt": "chunk records: nonces, derived keys, AES-256-GCM",
-    "backing write": "the same records into the backing file, which is there already",
+    "chunk set": "the set hash over the nonces of the chunks",
     "geometry": "which chunks a request touches, and where they lie",
+    "backing write": "the same records into a backing file whose pages are there",
+    "backing new": "the same into a new one, whose pages the system has yet to find",
     "seal": "a file's header, once for each request",
-    "file new": "the whole path of a write into a new file",
-    "file write": "the whole path of a write over what is there, by way of the journal",
+    "file new": "the whole path of writes into a new file, from create to close",
+    "file write": "the whole path of writes over what is there, by way of the journal",
     "raw decrypt": "AES-256-GCM `decrypt_into` in a loop on the same buffers: 100 %",
     "chunks decrypt": "chunk records back",
     "backing read": "the records out of the backing file",
-    "file read": "the whole path of a read",
+    "file read": "the whole path of reads",
 }
 RAW: Final = {
     "raw encrypt": "raw encrypt",
@@ -37,7 +39,7 @@ class HotPathRow(msgspec.Struct, frozen=True, kw_only=True):
 
     chunk_size: int
     microseconds: dict[str, list[float]]
-    """Part -> for each MiB of content, one entry for each round, all in the same order."""
+    """Part -> CPU time for each MiB of content, one entry for each round, all in the same order."""
 
     def median(self, part: str) -> float:
         """Microseconds for each MiB."""
@@ -70,4 +72,5 @@ class HotPathRun(msgspec.Struct, frozen=True, kw_only=True):
     place: str
     request: int
     """Bytes of one request."""
+    rounds: int
     rows: list[HotPathRow]

@@ -146,7 +146,10 @@ def _of_keys(run: KeysRun, mark: str) -> Section:
 def _of_hot_path(run: HotPathRun, mark: str) -> Section:
     return Section(
         title=_title(run.bench, run.date, run.commit),
-        facts=[f"{run.place}; requests of {run.request >> 10} KiB.", machine_words(run.machine)],
+        facts=[
+            f"{run.place}; requests of {run.request >> 10} KiB, {run.rounds} rounds, CPU time.",
+            machine_words(run.machine),
+        ],
         tables=[tables.hot_path(run)],
         details=[tables.parts()],
         plots=[

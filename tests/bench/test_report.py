@@ -184,6 +184,7 @@ HOT_PATH = HotPathRun(
     machine=MACHINE,
     place="tmpfs",
     request=1 << 20,
+    rounds=2,
     rows=[
         HotPathRow(
             chunk_size=65536,
