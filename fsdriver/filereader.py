@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from hmac import compare_digest
 from typing import Final, NamedTuple
 
-from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from fsdriver.backing import Backing
 from fsdriver.errors import ChunkInvalid, HeaderInvalid
@@ -68,14 +68,14 @@ class FileReader:
 
     def unseal(self) -> SealedState:
         """The sealed part; raises HeaderInvalid."""
-        state = header.unseal(self._raw, AESSIV(self._keys.seal_key))
+        state = header.unseal(self._raw, AESGCM(self._keys.header_key))
         if self.geometry.ciphertext_size(state.size) > OFFSET_MAX:
             raise HeaderInvalid("the header has a size that no file can have")
         return state
 
     def chunk_set(self) -> ChunkSet:
         """The PRF of the file's chunk-set digest."""
-        return ChunkSet(self._keys.set_key)
+        return self.cipher.chunk_set
 
     def extents(self, state: SealedState) -> ExtentMap:
         """Which chunks are present; raises HeaderInvalid or ChunkInvalid."""

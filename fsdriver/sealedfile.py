@@ -8,9 +8,9 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from hmac import compare_digest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from fsdriver import extentpages
 from fsdriver.backing import Backing
@@ -22,7 +22,7 @@ from fsdriver.errors import (
     SizeMismatch,
 )
 from fsdriver.format import filekeys, header
-from fsdriver.format.chunk import ChunkCipher, ChunkSet
+from fsdriver.format.chunk import ChunkCipher
 from fsdriver.format.filekeys import FileKeys
 from fsdriver.format.geometry import HEADER_SIZE, NONCE_SIZE, Geometry
 from fsdriver.format.header import ClearHeader, SealedState, file_id_of
@@ -33,6 +33,9 @@ from fsdriver.sessions import Session
 
 if TYPE_CHECKING:
     from fsdriver.format.extents import ExtentMap
+
+
+_FILE_ID_SIZE: Final = 16
 
 
 class SealedFile:
@@ -94,7 +97,7 @@ class SealedFile:
         self._take_keys(keys)
 
     def _take_keys(self, keys: FileKeys) -> None:
-        self._header_cipher = AESSIV(keys.seal_key)
+        self._header_cipher = AESGCM(keys.header_key)
         self._keys = keys
 
     def lock(self) -> None:
@@ -121,7 +124,7 @@ class SealedFile:
     def prepare_content(self) -> None:
         """Set up the ciphers of content, which an open for a rename or a stat never needs."""
         self.cipher = ChunkCipher(self._keys.chunk_key, self.file_id)
-        self.chunk_set = ChunkSet(self._keys.set_key)
+        self.chunk_set = self.cipher.chunk_set
 
     @classmethod
     def create(
@@ -134,8 +137,8 @@ class SealedFile:
         bindings: tuple[bytes, ...],
     ) -> "SealedFile":
         """Give a new, empty backing file its key and its header."""
-        file_id = os.urandom(16)
-        file_key = os.urandom(filekeys.FILE_KEY_SIZE)
+        drawn = os.urandom(_FILE_ID_SIZE + filekeys.FILE_KEY_SIZE)
+        file_id, file_key = drawn[:_FILE_ID_SIZE], drawn[_FILE_ID_SIZE:]
         keys = filekeys.derive(file_key, file_id)
         # Read once: a renewal on another thread may bring the next generation in between.
         generation = lease.generation

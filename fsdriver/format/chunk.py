@@ -8,7 +8,6 @@ import secrets
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from fsdriver.errors import ChunkInvalid
@@ -19,17 +18,17 @@ KIND_CHUNK: Final = b"\x01\x01"
 KIND_EXTENT_MAP: Final = b"\x02\x01"
 """The last two bytes of the associated data: what the record is, and the format version."""
 
-_PRF_BLOCK: Final = 16
-
 
 class ChunkCipher:
     """Encrypts and decrypts the records of one file."""
 
-    __slots__ = ("_file_id", "_xaes")
+    __slots__ = ("_file_id", "_xaes", "chunk_set")
 
     def __init__(self, chunk_key: bytes, file_id: bytes) -> None:
         self._xaes = Xaes256Gcm(chunk_key)
         self._file_id = file_id
+        self.chunk_set = ChunkSet(self._xaes)
+        """The PRF of the file's chunk-set digest."""
 
     def encrypt_run(
         self,
@@ -117,18 +116,21 @@ class ChunkSet:
     """The keyed set hash over (chunk index, nonce): an XOR of PRF outputs, kept as an integer.
 
     XHASH of Bellare, Guerin and Rogaway (CRYPTO 1995) with the digest itself kept secret. The
-    PRF is CBC-MAC over exactly two AES-256 blocks, which is one for inputs of a single length
-    (Bellare, Kilian and Rogaway). Adding and taking away a chunk are the same operation.
+    PRF is CMAC, which is one for inputs of any lengths: so it shares the key, and the cipher
+    context, of the chunks, whose keys are CMACs of one block. Adding and taking away a chunk are
+    the same operation.
     """
 
-    __slots__ = ("_update",)
+    __slots__ = ("_prf",)
 
-    def __init__(self, set_key: bytes) -> None:
-        self._update = Cipher(algorithms.AES256(set_key), modes.ECB()).encryptor().update  # noqa: S305
+    def __init__(self, xaes: Xaes256Gcm) -> None:
+        self._prf = xaes.prf
 
     def digest(self, first_chunk: int, nonces: bytes) -> int:
         """XOR of the PRF of each chunk of a run, given its nonces one behind the other."""
         count = len(nonces) // NONCE_SIZE
+        if count == 1:
+            return int.from_bytes(self._prf(first_chunk.to_bytes(8) + nonces[:8], nonces[8:]))
         if not count:
             return 0
         starts = range(0, count * NONCE_SIZE, NONCE_SIZE)
@@ -137,8 +139,7 @@ class ChunkSet:
             for number, at in enumerate(starts)
         ]
         right = [nonces[at + 8 : at + NONCE_SIZE] for at in starts]
-        middle = int.from_bytes(self._update(b"".join(left))) ^ int.from_bytes(b"".join(right))
-        folded = int.from_bytes(self._update(middle.to_bytes(_PRF_BLOCK * count)))
+        folded = int.from_bytes(self._prf(b"".join(left), b"".join(right)))
         while count > 1:
             # Fold the upper blocks onto the lower ones, so that n outputs cost log n additions.
             low = count // 2

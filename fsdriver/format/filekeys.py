@@ -7,6 +7,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 FILE_KEY_SIZE: Final = 32
 _LABEL: Final = b"ckfs 1 file keys"
+_SHA256: Final = hashes.SHA256()
 
 
 class FileKeys(NamedTuple):
@@ -15,9 +16,8 @@ class FileKeys(NamedTuple):
     Prints without the keys, and is not pickled.
     """
 
-    seal_key: bytes  # 64 bytes, AES-256-SIV of the header's sealed part
-    chunk_key: bytes  # 32 bytes, XAES-256-GCM of chunks and extent-map pages
-    set_key: bytes  # 32 bytes, PRF of the chunk-set digest
+    header_key: bytes  # 32 bytes, AES-256-GCM of the header's sealed part
+    chunk_key: bytes  # 32 bytes, XAES-256-GCM of chunks and extent-map pages, PRF of their set
     commitment: bytes  # 32 bytes
 
     def __repr__(self) -> str:
@@ -33,5 +33,5 @@ def derive(file_key: bytes, file_id: bytes) -> FileKeys:
     The commitment is an output of HMAC-SHA-256 keyed by the file key: two file keys with one
     commitment would be a collision of SHA-256.
     """
-    output = HKDFExpand(hashes.SHA256(), 160, _LABEL + file_id).derive(file_key)
-    return FileKeys(output[:64], output[64:96], output[96:128], output[128:])
+    output = HKDFExpand(_SHA256, 96, _LABEL + file_id).derive(file_key)
+    return FileKeys(output[:32], output[32:64], output[64:])

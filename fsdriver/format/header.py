@@ -4,15 +4,16 @@ The wrapped file key is opaque here. Nothing of the clear part may be believed b
 part has opened: it is the sealed part's associated data.
 """
 
+import secrets
 import struct
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from fsdriver.errors import FormatUnsupported, HeaderInvalid
-from fsdriver.format.geometry import CHUNK_SIZES, HEADER_SIZE, NONCE_SIZE
+from fsdriver.format.geometry import CHUNK_SIZES, HEADER_SIZE, NONCE_SIZE, TAG_SIZE
 
 MAGIC: Final = b"CKFS"
 RECORD_FILE: Final = 1
@@ -20,14 +21,17 @@ FORMAT_VERSION: Final = 1
 READER_VERSION: Final = 1
 
 CLEAR_SIZE: Final = 128
-SEALED_SIZE: Final = HEADER_SIZE - CLEAR_SIZE - 16
-"""Plaintext bytes of the sealed part; its synthetic IV takes 16."""
+SEAL_NONCE_SIZE: Final = 12
+SEALED_SIZE: Final = HEADER_SIZE - CLEAR_SIZE - SEAL_NONCE_SIZE - TAG_SIZE
+"""Plaintext bytes of the sealed part."""
+
+_SEALED_AT: Final = CLEAR_SIZE + SEAL_NONCE_SIZE
 
 BINDING_SIZE: Final = 16
 BINDINGS: Final = 4
 SESSION_SIZE: Final = 16
-MAP_SIZE: Final = 216
-MAP_PAGES: Final = 6
+MAP_SIZE: Final = 204
+MAP_PAGES: Final = 5
 
 _CLEAR = struct.Struct(">4sBBBBB3sI16s16s48s32s")
 _FILLER: Final = bytes(3)
@@ -158,7 +162,7 @@ class SealedState:
         )
 
     def pack(self) -> bytes:
-        """368 bytes; raises ValueError for a state that the format cannot hold."""
+        """356 bytes; raises ValueError for a state that the format cannot hold."""
         flags = (_DIRTY if self.dirty else 0) | (_UNBOUND if self.unbound else 0)
         area, length, content = _NO_MAP, 0, _NO_CONTENT_DIGEST
         if self.extent_pages:
@@ -250,23 +254,26 @@ class SealedState:
             self.extents = area[:length]
 
 
-def seal(clear: bytes, state: SealedState, cipher: AESSIV) -> bytes:
-    """The 512 bytes of a header. `cipher` is AES-256-SIV under the file's seal key.
+def seal(clear: bytes, state: SealedState, cipher: AESGCM, *, nonce: bytes | None = None) -> bytes:
+    """The 512 bytes of a header. `cipher` is AES-256-GCM under the file's header key.
 
-    Deterministic on purpose: no nonce can be repeated, and `state.generation` makes each seal
-    another plaintext.
+    `nonce` is for vectors only: every other caller lets 12 random bytes be drawn (FORMAT.md 3.2
+    has how many headers that is good for).
     """
-    return clear + cipher.encrypt(state.pack(), [clear])
+    nonce = nonce or secrets.token_bytes(SEAL_NONCE_SIZE)
+    return clear + nonce + cipher.encrypt(nonce, state.pack(), clear)
 
 
-def unseal(header: bytes, cipher: AESSIV) -> SealedState:
+def unseal(header: bytes, cipher: AESGCM) -> SealedState:
     """Raises HeaderInvalid when a bit of the header is not what was sealed."""
     if len(header) != HEADER_SIZE:
         raise HeaderInvalid(
             f"the backing file has {len(header)} bytes, a header has {HEADER_SIZE}: it was cut"
         )
     try:
-        plaintext = cipher.decrypt(header[CLEAR_SIZE:], [header[:CLEAR_SIZE]])
+        plaintext = cipher.decrypt(
+            header[CLEAR_SIZE:_SEALED_AT], header[_SEALED_AT:], header[:CLEAR_SIZE]
+        )
     except InvalidTag:
         raise HeaderInvalid(
             "the header's tag fails: it was changed in the store; restore the file from a backup"

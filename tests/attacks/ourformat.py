@@ -31,7 +31,7 @@ FIELDS = {
     "site id": 32,
     "wrapped file key": 48,
     "key commitment": 96,
-    "synthetic IV": 128,
+    "nonce": 128,
     "sealed part": 200,
 }
 OTHERS_FIELDS = {"file id": (16, 32), "wrapped file key": (48, 96), "key commitment": (96, 128)}

@@ -25,9 +25,9 @@ def expand(key: bytes, info: bytes, length: int) -> bytes:
 @given(keys, ids)
 def test_by_the_letter_of_the_specification(file_key, file_id):
     made = filekeys.derive(file_key, file_id)
-    output = expand(file_key, b"ckfs 1 file keys" + file_id, 160)
-    assert output == made.seal_key + made.chunk_key + made.set_key + made.commitment
-    assert [len(part) for part in made] == [64, 32, 32, 32]
+    output = expand(file_key, b"ckfs 1 file keys" + file_id, 96)
+    assert output == made.header_key + made.chunk_key + made.commitment
+    assert [len(part) for part in made] == [32, 32, 32]
 
 
 @given(keys, ids, keys, ids)
@@ -43,7 +43,7 @@ def test_another_key_or_file_has_other_keys(first_key, first_id, second_key, sec
 def test_keys_are_neither_printed_nor_pickled():
     keys = filekeys.derive(bytes(32), b"f" * 16)
     shown = repr(keys) + str(keys)
-    for key in (keys.seal_key, keys.chunk_key, keys.set_key):
+    for key in (keys.header_key, keys.chunk_key):
         assert repr(key) not in shown
         assert key.hex() not in shown
     with pytest.raises(TypeError, match="not pickled"):

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 
 import pytest
-from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from fsdriver import scrubkeys
 from fsdriver.format import filekeys, header
@@ -133,7 +133,7 @@ def dirty_header_put_back(store):
         lease = opened.sites(clear.site_id).lease
         wrapped = clear.wrapped_file_key
         file_key = lease.unwrap_file_key(clear.file_id, clear.site_key_generation, wrapped)
-        cipher = AESSIV(filekeys.derive(file_key, clear.file_id).seal_key)
+        cipher = AESGCM(filekeys.derive(file_key, clear.file_id).header_key)
         state = header.unseal(raw[:512], cipher)
         state.dirty = True
         store.places["/file"].write_bytes(header.seal(raw[:128], state, cipher) + raw[512:])

@@ -225,15 +225,15 @@ def test_the_limits():
         geometry = Geometry(chunk_size)
         assert str(size) in numbers
         assert geometry.ciphertext_size(size) <= length < geometry.ciphertext_size(size + 1)
-    assert header.MAP_SIZE // 2 == 108
-    assert "at least 108 if" in numbers
+    assert header.MAP_SIZE // 2 == 102
+    assert "at least 102 if" in numbers
     assert f"| {header.MAP_SIZE} bytes, two numbers a run |" in numbers
     assert f"at most {header.MAP_SIZE} bytes lies in the header" in section("6.2")
     longest = 4095 * 3 // 4 - names.SYMLINK_OVERHEAD
     assert f"| symlink target | {longest} bytes |" in numbers
     assert f"so {1024 * 3 // 4 - names.SYMLINK_OVERHEAD})" in numbers
-    assert header.MAP_PAGES * 65536 // 2 == 196608
-    assert "196608" in numbers
+    assert header.MAP_PAGES * 65536 // 2 == 163840
+    assert "163840" in numbers
 
 
 def test_the_examples_of_packed_maps():

@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from fsdriver import errors
 from fsdriver.format import directory, filekeys, header, journal
@@ -70,10 +70,10 @@ def test_chunk_records(case):
 
 @cases("chunk_sets")
 def test_chunk_sets(case):
-    set_key, digest = unhex(case, "set_key", "digest")
+    chunk_key, digest = unhex(case, "chunk_key", "digest")
     found = 0
     for number, nonce in enumerate(case["nonces"]):
-        found ^= reader.chunk_digest(set_key, case["first_chunk"] + number, bytes.fromhex(nonce))
+        found ^= reader.chunk_digest(chunk_key, case["first_chunk"] + number, bytes.fromhex(nonce))
     assert found.to_bytes(16, "big") == digest
 
 
@@ -101,7 +101,7 @@ def test_headers(case):
 def open_header(raw: bytes, file_key: bytes) -> header.SealedState:
     clear = ClearHeader.parse(raw)
     keys = filekeys.derive(file_key, clear.file_id)
-    return header.unseal(raw, AESSIV(keys.seal_key))
+    return header.unseal(raw, AESGCM(keys.header_key))
 
 
 @cases("invalid_headers")

@@ -82,7 +82,7 @@ def store() -> None:
     for case in vectors["headers"]:
         raw, file_key = bytes.fromhex(case["header"]), bytes.fromhex(case["file_key"])
         keys = filekeys.derive(file_key, ClearHeader.parse(raw).file_id)
-        put("header-sealed", header.unseal(raw, header.AESSIV(keys.seal_key)).pack())
+        put("header-sealed", header.unseal(raw, header.AESGCM(keys.header_key)).pack())
     for case in vectors["extent_maps"]:
         put("extent-map", case["chunk_count"].to_bytes(8) + bytes.fromhex(case["packed"]))
     put("base32hex", b"", b"00", b"v" * 200)
@@ -113,7 +113,7 @@ def _header(raw: bytes, lease) -> None:
         clear.file_id, clear.site_key_generation, clear.wrapped_file_key
     )
     keys = filekeys.derive(file_key, clear.file_id)
-    put("header-sealed", header.unseal(raw, header.AESSIV(keys.seal_key)).pack())
+    put("header-sealed", header.unseal(raw, header.AESGCM(keys.header_key)).pack())
 
 
 def recovery() -> None:

@@ -19,7 +19,13 @@ from fsdriver.errors import (
 from fsdriver.folder import LONG_ENTRY, LONG_NAME
 from fsdriver.format import base32hex, directory, filekeys, header, names
 from fsdriver.format.extents import ExtentMap
-from fsdriver.format.header import CLEAR_SIZE, SEALED_SIZE, ClearHeader, SealedState
+from fsdriver.format.header import (
+    CLEAR_SIZE,
+    SEAL_NONCE_SIZE,
+    SEALED_SIZE,
+    ClearHeader,
+    SealedState,
+)
 from fsdriver.sessionbook import SessionBook
 from fsdriver.storelock import StoreLock
 from keyhierarchy import storeid
@@ -53,8 +59,8 @@ def whole_header(data: bytes):
     file_key = world.lease().unwrap_file_key(
         clear.file_id, clear.site_key_generation, clear.wrapped_file_key
     )
-    cipher = header.AESSIV(filekeys.derive(file_key, clear.file_id).seal_key)
-    return clear, header.unseal(data, cipher), cipher
+    cipher = header.AESGCM(filekeys.derive(file_key, clear.file_id).header_key)
+    return clear, header.unseal(data, cipher), cipher, data[CLEAR_SIZE:][:SEAL_NONCE_SIZE]
 
 
 def extent_map(data: bytes):
@@ -192,7 +198,7 @@ PARSERS = [
         "header",
         whole_header,
         (HeaderInvalid, FormatUnsupported, KeyHierarchyError),
-        lambda value: header.seal(value[0].pack(), value[1], value[2]),
+        lambda value: header.seal(value[0].pack(), *value[1:3], nonce=value[3]),
     ),
     Parser("extent-map", extent_map, (HeaderInvalid,), lambda value: value[0] + value[1].pack()),
     Parser("base32hex", decoded, (ValueError,), lambda value: base32hex.encode(value).encode()),

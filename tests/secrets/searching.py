@@ -88,9 +88,8 @@ def keys_of(store: Path, state: Path, backing_files: dict[str, Path]) -> Keys:
             )
             keys.add(f"file key of {name}", file_key)
             derived = filekeys.derive(file_key, clear.file_id)
-            keys.add(f"seal key of {name}", derived.seal_key)
+            keys.add(f"header key of {name}", derived.header_key)
             keys.add(f"chunk key of {name}", derived.chunk_key)
-            keys.add(f"set key of {name}", derived.set_key)
     finally:
         hierarchy.close()
     return keys

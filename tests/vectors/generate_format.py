@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESSIV
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from fsdriver.folder import LONG_NAME, Folder, Site
@@ -115,9 +115,9 @@ def _chunk_records() -> list[Case]:
 def _chunk_set(count: int) -> Case:
     first = count * 1000
     nonces = [fixed(f"set {number}", 24) for number in range(count)]
-    digest = ChunkSet(KEYS.set_key).digest(first, b"".join(nonces))
+    digest = ChunkSet(Xaes256Gcm(KEYS.chunk_key)).digest(first, b"".join(nonces))
     return {
-        "set_key": KEYS.set_key.hex(),
+        "chunk_key": KEYS.chunk_key.hex(),
         "first_chunk": first,
         "nonces": [nonce.hex() for nonce in nonces],
         "digest": digest.to_bytes(16).hex(),
@@ -126,7 +126,7 @@ def _chunk_set(count: int) -> Case:
 
 def _states() -> dict[str, SealedState]:
     pages = tuple(
-        ExtentPage(10 + number, fixed(f"page {number}", 24), 65536 - number) for number in range(6)
+        ExtentPage(10 + number, fixed(f"page {number}", 24), 65536 - number) for number in range(5)
     )
     return {
         "empty": SealedState(generation=1, session=SESSION, bindings=(BINDING,)),
@@ -171,7 +171,7 @@ def _headers() -> list[Case]:
 
 
 def _header(comment: str, clear: ClearHeader, state: SealedState) -> Case:
-    sealed = header.seal(clear.pack(), state, AESSIV(KEYS.seal_key))
+    sealed = _seal(clear, state, comment)
     fields = {
         name: value.hex() if isinstance(value, bytes) else value
         for name, value in clear._asdict().items()
@@ -198,16 +198,22 @@ def _header(comment: str, clear: ClearHeader, state: SealedState) -> Case:
     }
 
 
+def _seal(clear: ClearHeader, state: SealedState, name: str) -> bytes:
+    nonce = fixed(f"nonce of a header: {name}", 12)
+    return header.seal(clear.pack(), state, AESGCM(KEYS.header_key), nonce=nonce)
+
+
 def _invalid_headers() -> list[Case]:
     state = _states()["dense, 5000 bytes"]
-    clear, cipher = CLEAR.pack(), AESSIV(KEYS.seal_key)
-    good = header.seal(clear, state, cipher)
+    clear, nonce = CLEAR.pack(), fixed("nonce of an invalid header", 12)
+    cipher = AESGCM(KEYS.header_key)
+    good = header.seal(clear, state, cipher, nonce=nonce)
 
     def changed(data: bytes, offset: int, value: bytes) -> bytes:
         return data[:offset] + value + data[offset + len(value) :]
 
     def resealed(offset: int, value: bytes) -> bytes:
-        return clear + cipher.encrypt(changed(state.pack(), offset, value), [clear])
+        return clear + nonce + cipher.encrypt(nonce, changed(state.pack(), offset, value), clear)
 
     cases = {
         "nothing": (b"", "HeaderInvalid"),
@@ -225,19 +231,19 @@ def _invalid_headers() -> list[Case]:
         "another site-key generation": (changed(good, 15, b"\2"), "HeaderInvalid"),
         "another file id": (changed(good, 16, bytes(16)), "HeaderInvalid"),
         "another commitment": (changed(good, 96, bytes(32)), "HeaderInvalid"),
-        "another synthetic IV": (changed(good, 128, bytes(16)), "HeaderInvalid"),
+        "another nonce": (changed(good, 128, bytes(12)), "HeaderInvalid"),
         "a changed last byte": (changed(good, 511, bytes([good[511] ^ 1])), "HeaderInvalid"),
         "resealed: an unknown flag": (resealed(16, b"\x20"), "HeaderInvalid"),
         "resealed: pages without sparse": (resealed(16, b"\x10"), "HeaderInvalid"),
         "resealed: pages and none": (resealed(16, b"\x12"), "HeaderInvalid"),
         "resealed: five bindings": (resealed(17, b"\5"), "HeaderInvalid"),
         "resealed: an uncounted binding": (resealed(17, b"\0"), "HeaderInvalid"),
-        "resealed: seven pages": (resealed(16, b"\x12\1\7"), "HeaderInvalid"),
+        "resealed: six pages": (resealed(16, b"\x12\1\6"), "HeaderInvalid"),
         "resealed: filler": (resealed(19, b"\1"), "HeaderInvalid"),
         "resealed: a map of a dense file": (resealed(20, b"\0\1"), "HeaderInvalid"),
-        "resealed: a map of 217 bytes": (resealed(16, b"\x02\1\0\0\0\xd9"), "HeaderInvalid"),
+        "resealed: a map of 205 bytes": (resealed(16, b"\x02\1\0\0\0\xcd"), "HeaderInvalid"),
         "resealed: a digest without its flag": (resealed(56, b"\1"), "HeaderInvalid"),
-        "resealed: something behind the map": (resealed(367, b"\1"), "HeaderInvalid"),
+        "resealed: something behind the map": (resealed(355, b"\1"), "HeaderInvalid"),
     }
     return [
         {"comment": comment, "file_key": FILE_KEY.hex(), "header": raw.hex(), "error": error}
@@ -487,7 +493,7 @@ def _invalid_journal_heads() -> list[Case]:
 
 
 def _sealed_header(state: SealedState) -> bytes:
-    return header.seal(CLEAR.pack(), state, AESSIV(KEYS.seal_key))
+    return _seal(CLEAR, state, f"in a transaction, generation {state.generation}")
 
 
 def _transaction(

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, NoReturn
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESSIV
+from cryptography.hazmat.primitives.cmac import CMAC
 
 READER = 1
 CHUNK_SIZES = [1 << bits for bits in range(12, 21)]
@@ -98,15 +99,14 @@ def base32hex(data: bytes) -> str:
 
 
 class FileKeys(NamedTuple):
-    seal_key: bytes
+    header_key: bytes
     chunk_key: bytes
-    set_key: bytes
     commitment: bytes
 
 
 def file_keys(file_key: bytes, file_id: bytes) -> FileKeys:
-    output = expand(file_key, b"ckfs 1 file keys" + file_id, 160)
-    return FileKeys(output[:64], output[64:96], output[96:128], output[128:])
+    output = expand(file_key, b"ckfs 1 file keys" + file_id, 96)
+    return FileKeys(output[:32], output[32:64], output[64:])
 
 
 class Clear(NamedTuple):
@@ -152,13 +152,13 @@ def parse_sealed(plain: bytes) -> Sealed:
     flags, bindings, pages = plain[16], plain[17], plain[18]
     length = int.from_bytes(plain[20:22], "big")
     sparse, digested, paged = flags & 2, flags & 8, flags & 16
-    area = plain[152:368]
+    area = plain[152:356]
     used = 36 * pages if paged else length
     ok = (
         flags < 32
         and bindings <= 4
-        and pages <= 6
-        and length <= 216
+        and pages <= 5
+        and length <= 204
         and not any(plain[19:20] + plain[22:24])
         and (not paged or (sparse and pages and not length))
         and (paged or not pages)
@@ -197,7 +197,10 @@ def open_header(raw: bytes, file_key: bytes) -> tuple[Clear, Sealed, FileKeys]:
     keys = file_keys(file_key, clear.file_id)
     if not hmac.compare_digest(keys.commitment, clear.commitment):
         refuse("HeaderInvalid", "does not commit to the key that it wraps")
-    plain = siv_open(keys.seal_key, raw[128:], [raw[:128]], "HeaderInvalid", "tag fails")
+    try:
+        plain = AESGCM(keys.header_key).decrypt(raw[128:140], raw[140:], raw[:128])
+    except InvalidTag:
+        refuse("HeaderInvalid", "tag fails")
     return clear, parse_sealed(plain), keys
 
 
@@ -214,11 +217,10 @@ def open_record(
         refuse("ChunkInvalid", f"chunk {chunk_index}: tag fails")
 
 
-def chunk_digest(set_key: bytes, chunk_index: int, nonce: bytes) -> int:
-    block = Cipher(algorithms.AES256(set_key), modes.ECB()).encryptor()  # noqa: S305 a PRF
-    middle = block.update(chunk_index.to_bytes(8, "big") + nonce[:8])
-    mixed = bytes(a ^ b for a, b in zip(middle, nonce[8:], strict=True))
-    return int.from_bytes(block.update(mixed), "big")
+def chunk_digest(chunk_key: bytes, chunk_index: int, nonce: bytes) -> int:
+    mac = CMAC(algorithms.AES256(chunk_key))
+    mac.update(chunk_index.to_bytes(8, "big") + nonce)
+    return int.from_bytes(mac.finalize(), "big")
 
 
 def parse_extents(packed: bytes, chunks: int) -> list[tuple[int, int]]:
@@ -274,7 +276,7 @@ def read_content(
             if len(record) != length + 40:
                 refuse("ChunkInvalid", f"chunk {index}: cut")
             yield open_record(keys.chunk_key, clear.file_id, index, record, b"\x01\x01")
-            digest ^= chunk_digest(keys.set_key, index, record[:24])
+            digest ^= chunk_digest(keys.chunk_key, index, record[:24])
         following = end
     if digest != sealed.chunk_set:
         refuse("ChunkSetMismatch", "a chunk was put back to an older version")
