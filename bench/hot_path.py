@@ -23,7 +23,7 @@ from bench.hot_path_figures import HotPathRow, HotPathRun
 from bench.mounted_machine import commit, machine, now
 from bench.unmounted import Unmounted, memory_folder, new_store
 from fsdriver.backing import Backing
-from fsdriver.format.chunk import ChunkCipher, ChunkSet
+from fsdriver.format.chunk import ChunkCipher
 from fsdriver.format.geometry import NONCE_SIZE, RECORD_OVERHEAD, Geometry
 from fsdriver.inodes import ROOT
 from fsdriver.sealedfile import SealedFile
@@ -98,7 +98,7 @@ def _encryption(buffers: _Buffers) -> Parts:
     """In an order in which each direction leaves in the records what the one back needs."""
     raw, nonce = AESGCM(secrets.token_bytes(32)), secrets.token_bytes(12)
     cipher = ChunkCipher(secrets.token_bytes(32), secrets.token_bytes(16))
-    chunk_set = ChunkSet(secrets.token_bytes(32))
+    chunk_set = cipher.chunk_set
     nonces = secrets.token_bytes(NONCE_SIZE * buffers.count)
 
     def raw_encrypt(_number: int) -> None:
