@@ -35,6 +35,8 @@ PROGRAMS: tuple[Program, ...] = (
     Overwriting(), Naming(), Replacing(), Database(), Foldering(), SixFiles()
 )  # fmt: skip
 CYCLES = 5
+_DISK_FAILS = 27
+_KILLED = f"ended with status {int(signal.SIGKILL)} "
 
 
 @dataclass(frozen=True)
@@ -186,14 +188,14 @@ class Chain:
         else:
             host.restart()
         if order.random() < 0.2 and not self.setting.peer:
-            self._end_while_starting(order)
+            self._end_while_starting(number, order)
         driven.mount()
         for program, ledger in zip(chosen, ledgers, strict=True):
             self._tell_errors(number, program, ledger, cut_at)
         self._judge(number, chosen, ledgers, until)
 
-    def _end_while_starting(self, order: random.Random) -> None:
-        """The power comes back for a moment only, or the new driver is killed, too."""
+    def _end_while_starting(self, number: int, order: random.Random) -> None:
+        """The power or the disk comes back for a moment only, or the new driver is killed, too."""
         mounting = self.host.start_mounting()
         end = time.monotonic() + order.uniform(0.2, 0.8)
         flush_until(
@@ -203,15 +205,24 @@ class Chain:
             order,
         )
         if not self.setting.kills:
-            self.host.cut()
-        self.host.kill()
-        mounting.wait(timeout=30)
-        self.host.kill()  # one that was about to be started
+            self.host.cut_disks()
+        if self.setting.kills or order.random() < 0.5:
+            self.host.kill()
+        code = mounting.wait(timeout=30)
+        self.host.kill()  # one that was about to be started, or has nothing below it
+        self._judge_start(number, code, self.host.starting.read_text())
         if self.setting.kills:
             self.host.forget_mount()
         else:
             self.host.restart()
         self.outcome.counts["ended while starting"] += 1
+
+    def _judge_start(self, number: int, code: int, said: str) -> None:
+        """It stood already, it was killed, or it said in words that the disk is gone."""
+        if code == _DISK_FAILS and not self.setting.kills and "Traceback" not in said:
+            self.outcome.counts["refused while starting"] += 1
+        elif code not in (0, -signal.SIGKILL) and _KILLED not in said:
+            self._complain(number, f"a start in which the disk went ended with {code}: {said}")
 
     def _tell_errors(self, number: int, program: Program, ledger: Path, cut_at: float) -> None:
         trace = ledger.with_suffix(".trace")

@@ -12,18 +12,22 @@ import fcntl
 import os
 import struct
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from tests.mounted.driving import detach, mountpoints_below, unmount, until
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 MIB = 1 << 20
 _GOING_DOWN = 0x8004587D  # XFS_IOC_GOINGDOWN, and EXT4_IOC_SHUTDOWN
 _WITHOUT_LOG_FLUSH = struct.pack("I", 2)
 _LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def _said(*command: str | Path) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert not done.returncode, f"{command} ended with {done.returncode}: {done.stderr}"
+    return done.stdout
 
 
 @dataclass(frozen=True)
@@ -36,9 +40,9 @@ class Kind:
 
 
 KINDS = {
-    "ext4": Kind(96, ("mkfs.ext4", "-q", "-m", "0", "-E", "lazy_itable_init=1"), "loop"),
+    "ext4": Kind(96, ("mkfs.ext4", "-q", "-m", "0", "-E", "lazy_itable_init=1"), "defaults"),
     # Copies of one image have one UUID, and two of them may be mounted at a time.
-    "xfs": Kind(320, ("mkfs.xfs", "-q"), "loop,nouuid"),
+    "xfs": Kind(320, ("mkfs.xfs", "-q"), "nouuid"),
 }
 
 
@@ -51,6 +55,7 @@ class Disk:
         self.place = folder / name
         self.place.mkdir(parents=True)
         self._mib = mib or self.kind.mib
+        self._was_cut = False
 
     def make(self) -> Disk:
         """Empty, and mounted."""
@@ -65,11 +70,18 @@ class Disk:
         return self.mount()
 
     def mount(self, *options: str) -> Disk:
-        """After a cut, this replays the filesystem's own journal."""
+        """After a cut, this replays the filesystem's own journal.
+
+        On a loop device of its own: the one before it may live on in the mount namespace of a
+        program that runs beside this one, and with it the filesystem, shut down as it was.
+        """
         words = ",".join((self.kind.options, *options))
-        subprocess.run(
-            ["mount", "-o", words, self.image, self.place], check=True, capture_output=True
-        )
+        device = _said("losetup", "--find", "--show", self.image).strip()
+        try:
+            _said("mount", "-o", words, device, self.place)
+        finally:
+            _said("losetup", "--detach", device)  # as soon as nobody uses it any more
+        self._was_cut = False
         return self
 
     def is_mounted(self) -> bool:
@@ -82,6 +94,7 @@ class Disk:
             fcntl.ioctl(descriptor, _GOING_DOWN, _WITHOUT_LOG_FLUSH)
         finally:
             os.close(descriptor)
+        self._was_cut = True
 
     def sync(self) -> None:
         """syncfs(2)."""
@@ -96,6 +109,15 @@ class Disk:
     def umount(self) -> None:
         """As soon as nobody has anything open on it any more."""
         until(self._try_unmount, f"{self.place} is given back")
+        if not self._was_cut:  # else nothing more reaches the image
+            until(lambda: not self._is_attached(), f"{self.image} is written")
+
+    def _is_attached(self) -> bool:
+        for place in Path("/sys/block").glob("loop*/loop/backing_file"):
+            with suppress(OSError):
+                if place.read_text().rstrip("\n") == os.path.realpath(self.image):
+                    return True
+        return False
 
     def _try_unmount(self) -> bool:
         try:

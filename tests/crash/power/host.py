@@ -31,6 +31,7 @@ class Host:
         folder.mkdir()
         self.folder = folder
         self.kind = kind
+        self.starting = folder / "starting.said"
         self.store_disk = Disk(folder, "disk", kind)
         self.disks = [self.store_disk]
         state = None
@@ -63,19 +64,24 @@ class Host:
         return self
 
     def start_mounting(self) -> subprocess.Popen[bytes]:
-        """`ckfs mount` under way; for a cut while it works."""
-        return subprocess.Popen(
-            self.driven.mount_command(),
-            env=self.driven.environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        """`ckfs mount` under way; for a cut while it works. What it says goes to `starting`."""
+        with self.starting.open("wb") as place:
+            return subprocess.Popen(
+                self.driven.mount_command(),
+                env=self.driven.environment,
+                stdout=place,
+                stderr=place,
+            )
 
     def cut(self) -> None:
         """The power is gone, and with it everything that ran; `restart` gives it back."""
+        self.cut_disks()
+        self.kill()
+
+    def cut_disks(self) -> None:
+        """What runs goes on without them, as when a cable is pulled."""
         for disk in self.disks:
             disk.cut()
-        self.kill()
 
     def kill(self) -> None:
         """kill -9 of the driver; programs that wait for it get an error."""
