@@ -5,12 +5,10 @@ For each chunk size, in one run and alternated: AES-256-GCM called in a loop on 
 its host's database. Raw and whole work on the same bytes, so a percentage is what the driver adds.
 """
 
-import gc
 import os
 import secrets
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +17,7 @@ import msgspec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESSIV
 
 from bench import report
+from bench.cpu_time import cpu_seconds, settled
 from bench.hot_path_figures import HotPathRow, HotPathRun
 from bench.mounted_machine import commit, machine, now
 from bench.unmounted import Unmounted, memory_folder, new_store
@@ -225,10 +224,7 @@ def _measure_one(parent: str | None, chunk_size: int, rounds: int) -> HotPathRow
         taken: dict[str, list[float]] = {part: [] for part in works}
         for number in range(rounds + 1):
             for part, work in works.items():
-                gc.collect()
-                start = time.process_time()
-                work()
-                seconds = time.process_time() - start
+                seconds = cpu_seconds(work)
                 if part in tidy:
                     tidy[part]()
                 if number:  # the first warms caches, buffers and pages
@@ -243,7 +239,8 @@ def measure(folder: Path | None, rounds: int) -> HotPathRun:
     rows = []
     for chunk_size in CHUNK_SIZES:
         print(f"chunks of {chunk_size >> 10} KiB ...", file=sys.stderr, flush=True)
-        rows.append(_measure_one(parent, chunk_size, rounds))
+        with settled():
+            rows.append(_measure_one(parent, chunk_size, rounds))
     return HotPathRun(
         date=now(),
         commit=version,

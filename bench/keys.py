@@ -6,11 +6,13 @@ tenant intermediate keys and site keys only.
 """
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
+from types import FrameType
 
 import msgspec
 
@@ -116,9 +118,16 @@ def _begin(place: Path, vaults: Vaults, files: int) -> Life:
     return Life(place, vaults, folder / "store", files, making)
 
 
+def _interrupted(number: int, _frame: FrameType | None) -> None:
+    """Ends as an error does, so that mount and vaults are taken down."""
+    raise SystemExit(f"bench: ended by {signal.Signals(number).name}; nothing was written")
+
+
 def measure(counts: list[int], repetitions: int) -> KeysRun:
     """Takes root; shows what it does on standard error. Raises PlaceRefused."""
     begun, version = machine(), commit()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupted)
     separate()
     with ExitStack() as undo:
         folder = undo.enter_context(base())
@@ -155,6 +164,8 @@ def run(counts: list[int], *, repetitions: int, json_file: Path | None, append: 
         measured = measure(counts or list(COUNTS), repetitions)
     except PlaceRefused as error:
         raise SystemExit(f"bench: {error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit("bench: interrupted; nothing was written") from None
     if json_file is not None:
         json_file.write_bytes(msgspec.json.format(msgspec.json.encode(measured), indent=1) + b"\n")
     report.present([measured], append=append)

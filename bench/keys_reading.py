@@ -23,10 +23,12 @@ class _Reader(threading.Thread):
         self.ended = threading.Event()
 
     def run(self) -> None:
-        while not self.ended.wait(_PAUSE_SECONDS):
-            if not (self._read_anew() | self._read_held()):
-                os.close(self._held)
-                self.ended.set()
+        try:
+            while not self.ended.wait(_PAUSE_SECONDS):
+                if not (self._read_anew() | self._read_held()):
+                    self.ended.set()
+        finally:
+            os.close(self._held)
 
     def _read_anew(self) -> bool:
         if not readable(self._path):
@@ -68,6 +70,7 @@ def seconds_to_last_read(path: Path, take_away: Callable[[], None]) -> float:
             raise SystemExit(f"bench: {path} is still read {DEADLINE_SECONDS:.0f} s later")
     finally:
         reader.ended.set()
+        reader.join()
     return max(0.0, reader.last - gone)
 
 

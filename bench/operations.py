@@ -7,18 +7,17 @@ multiples hold still when the machine's clock does not, so compare those.
 """
 
 import cProfile
-import gc
 import os
 import pstats
 import random
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from statistics import median, quantiles
 
 import msgspec
 
+from bench.cpu_time import cpu_seconds, settled
 from bench.mounted_machine import commit, machine, now
 from bench.operations_figures import Cost, OperationsRun
 from bench.unmounted import Unmounted, memory_folder, new_store
@@ -396,14 +395,11 @@ def measure(only: list[str], repetitions: int) -> OperationsRun:
     seconds: dict[str, list[float]] = {name: [] for name in chosen}
     calls: dict[str, int] = {}
     before, version = machine(), commit()
-    with _in_memory() as (unmounted, plain):
+    with _in_memory() as (unmounted, plain), settled():
         for repetition in range(repetitions + 1):
             for name in chosen:
                 with _prepared(name, unmounted, plain, repetition) as (calls[name], work):
-                    gc.collect()
-                    start = time.process_time()
-                    work()
-                    taken = time.process_time() - start
+                    taken = cpu_seconds(work)
                 if repetition:
                     seconds[name].append(taken / calls[name])
     return OperationsRun(
@@ -447,11 +443,11 @@ def run(
     only: list[str], *, repetitions: int, as_json: bool = False, against: str | None = None
 ) -> OperationsRun:
     """Print one line for each operation; `against` is a file that `--json` wrote earlier."""
+    before = _before(against) if against else {}
     costs = measure(only, max(repetitions, LEAST_REPETITIONS))
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(costs), indent=2).decode())
         return costs
-    before = _before(against) if against else {}
     print(f"CPU time, medians of {costs.repetitions} interleaved repetitions, on a tmpfs;")
     print(f"`x ref` is against open, write {SMALL} bytes, fstat, close of a plain new file there")
     print(f"{'operation':<24}{'us':>9}{'least':>9}{'spread':>9}{'x ref':>9}", end="")
