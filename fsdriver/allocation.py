@@ -7,15 +7,22 @@ written as zeros; both in one transaction, since a header on the disk names what
 
 from contextlib import suppress
 
+from fsdriver.buffers import Buffers
 from fsdriver.format.extents import ExtentMap
 from fsdriver.openfile import OpenFile
+from fsdriver.sealedfile import SealedFile
 from fsdriver.storing import Plan
 
 
 class AllocatedFile(OpenFile):
     """One inode's content, and the room that it takes."""
 
-    __slots__ = ()
+    __slots__ = ("lacks_set_ids",)
+
+    def __init__(self, file: SealedFile, buffers: Buffers, *, vetted: bool = False) -> None:
+        super().__init__(file, buffers, vetted=vetted)
+        self.lacks_set_ids = False
+        """Whether its mode was seen to have no set-id bits that a write would have to take away."""
 
     def reserve(self, offset: int, length: int, *, grows: bool) -> None:
         """Have room for [offset, offset + length); `grows` if the file is to reach as far.

@@ -38,10 +38,10 @@ def change(tree: Tree, inode: Inode, changes: Changes) -> None:
         _change_times(tree, inode, changes)
 
 
-def drop_set_ids(tree: Tree, inode: Inode) -> None:
+def drop_set_ids(tree: Tree, inode: Inode) -> bool:
     """Before somebody changes a file who may not keep them: suid; sgid if the group may execute.
 
-    The system does not do it here: the driver is privileged to keep them.
+    The system does not do it here: the driver is privileged to keep them. Whether there were any.
     """
     mode = stat.S_IMODE(tree.status(inode).st_mode)
     kept = mode & ~stat.S_ISUID
@@ -49,6 +49,7 @@ def drop_set_ids(tree: Tree, inode: Inode) -> None:
         kept &= ~stat.S_ISGID
     if kept != mode:
         _change_mode(tree, inode, kept)
+    return kept != mode
 
 
 def _descriptor(tree: Tree, inode: Inode) -> int | None:
@@ -72,6 +73,8 @@ def _change_owner(tree: Tree, inode: Inode, changes: Changes) -> None:
 
 
 def _change_mode(tree: Tree, inode: Inode, mode: int) -> None:
+    if inode.open is not None:
+        inode.open.lacks_set_ids = False
     descriptor = _descriptor(tree, inode)
     if descriptor is not None:
         tree.backing.change_open_mode(descriptor, mode)

@@ -14,6 +14,7 @@ from fsdriver.allocation import AllocatedFile
 from fsdriver.attributes import Attributes
 from fsdriver.changes import drop_set_ids
 from fsdriver.errors import refuse
+from fsdriver.inodes import Inode
 from fsdriver.namespace import Caller
 from fsdriver.served import Served
 from fsdriver.syncing import begin_file
@@ -42,8 +43,8 @@ class Contents(Served):
         handle = self._open_handle(inode, writing=writing)
         if truncates:
             try:
-                if kill_priv:
-                    drop_set_ids(self._tree, inode)
+                if kill_priv and not content.lacks_set_ids:
+                    self._drop_set_ids(inode, content)
                 content.truncate(0)
             except BaseException:
                 self.release(handle)
@@ -81,9 +82,14 @@ class Contents(Served):
         content = opened.inode.open
         if content is None or not opened.writing:
             raise refuse(errno.EBADF)
-        if kill_priv:
-            drop_set_ids(self._tree, opened.inode)
+        if kill_priv and not content.lacks_set_ids:
+            self._drop_set_ids(opened.inode, content)
         return content.write(offset, data)
+
+    def _drop_set_ids(self, inode: Inode, content: AllocatedFile) -> None:
+        if drop_set_ids(self._tree, inode):
+            self.set_ids_dropped(inode.number)
+        content.lacks_set_ids = True
 
     def _content(self, handle: int, *, writing: bool) -> AllocatedFile:
         opened = self._handles[handle]

@@ -13,7 +13,13 @@ from fsdriver.temporary import Nameless
 from fsdriver.tree import Tree
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fsdriver.checkpoint import Checkpoints
+
+
+def _nobody(_number: int) -> None:
+    """Nobody has to be told."""
 
 
 class Served:
@@ -27,6 +33,8 @@ class Served:
         """Of a mount that writes."""
         self._namespace = Namespace(tree)
         self._nameless = Nameless(tree, self._namespace)
+        self.set_ids_dropped: Callable[[int], None] = _nobody
+        """Told the number of a file that lost its set-id bits by a write or an open."""
         self._handles: dict[int, Handle] = {}
         self._next_handle = 1
 

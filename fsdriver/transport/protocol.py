@@ -347,6 +347,11 @@ def inval_inode(number: int) -> bytes:
     return _INVAL_INODE.pack(40, NOTIFY_INVAL_INODE, 0, number, 0, 0)
 
 
+def inval_attributes(number: int) -> bytes:
+    """Forget the attributes of an inode; takes no lock of the kernel's."""
+    return _INVAL_INODE.pack(40, NOTIFY_INVAL_INODE, 0, number, -1, 0)
+
+
 def inval_entry(parent: int, name: bytes) -> bytes:
     """Forget a name."""
     length = _INVAL_ENTRY.size + len(name) + 1

@@ -202,6 +202,7 @@ class Handlers:
             size=size if valid & protocol.FATTR_SIZE else None,
             atime_ns=_time(atime, atime_ns) if valid & protocol.FATTR_ATIME else None,
             mtime_ns=_time(mtime, mtime_ns) if valid & protocol.FATTR_MTIME else None,
+            kill_priv=valid & protocol.FATTR_KILL_SUIDGID != 0,
         )
         return protocol.attr(unique, self._filesystem.setattr(number, changes), self._attr)
 
@@ -222,8 +223,9 @@ class Handlers:
     # Content
 
     def open(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
-        flags, _open_flags = protocol.OPEN_IN.unpack_from(body)
-        handle = self._filesystem.open(number, flags)
+        flags, open_flags = protocol.OPEN_IN.unpack_from(body)
+        kill_priv = open_flags & protocol.OPEN_KILL_SUIDGID != 0
+        handle = self._filesystem.open(number, flags, kill_priv)
         keep = self._kept_open if self._filesystem.may_keep_cache(handle) else 0
         if not flags & os.O_ACCMODE:
             keep |= self.no_flush
@@ -241,9 +243,11 @@ class Handlers:
         return [protocol.head(unique, len(data)), data]
 
     def write(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
-        handle, offset, size, _flags = protocol.WRITE_IN.unpack_from(body)
+        handle, offset, size, flags = protocol.WRITE_IN.unpack_from(body)
         at = protocol.WRITE_IN.size
-        taken = self._filesystem.write(handle, offset, body[at : at + size])
+        taken = self._filesystem.write(
+            handle, offset, body[at : at + size], flags & protocol.WRITE_KILL_SUIDGID != 0
+        )
         return protocol.written(unique, taken)
 
     def flush(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:

@@ -24,7 +24,8 @@ from fsdriver.mountpoints import unmount
 from fsdriver.transport import attachment, protocol
 from fsdriver.transport.protocol import InitFlag, Opcode
 from fsdriver.transport.reader import Reader
-from fsdriver.transport.requests import Answer, Handlers, Timeouts
+from fsdriver.transport.requests import Answer, Handler, Timeouts
+from fsdriver.transport.seldom import AllHandlers
 
 _log = structlog.get_logger("ckfs")
 
@@ -68,10 +69,12 @@ class WireTransport:
         self._filesystem = filesystem
         self._wanted = int(_WANTED) | (int(InitFlag.WRITEBACK_CACHE) if writeback else 0)
         timeouts = Timeouts(protocol.valid_for(entry_timeout), protocol.valid_for(attr_timeout))
-        self._requests = Handlers(filesystem, timeouts, self._later)
+        self._requests = AllHandlers(filesystem, timeouts, self._later)
         self._handlers = self._requests.table()
         self._handlers[Opcode.INIT] = self._init
-        self._handlers[Opcode.WRITE] = self._write
+        for opcode in (Opcode.WRITE, Opcode.COPY_FILE_RANGE):
+            self._handlers[opcode] = self._held_back(self._handlers[opcode])
+        filesystem.set_ids_dropped = self._forget_attributes
         self._device = -1
         self._mountpoint = ""
         self._wake = -1
@@ -195,15 +198,19 @@ class WireTransport:
                 answer = protocol.error(unique, self._filesystem.errno_of(error))
         self._reply(answer)
 
-    def _write(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
-        answer = self._requests.write(unique, number, body, uid, gid)
-        if self._filesystem.crowded:
-            self._threads.submit(self._hold_back, answer)
-            return None
-        return answer
+    def _held_back(self, handler: Handler) -> Handler:
+        """Who writes faster than the disk takes it waits for its answer."""
+
+        def handle(unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+            answer = handler(unique, number, body, uid, gid)
+            if self._filesystem.crowded:
+                self._threads.submit(self._hold_back, answer)
+                return None
+            return answer
+
+        return handle
 
     def _hold_back(self, answer: Answer) -> None:
-        """Who writes faster than the disk takes it waits for its answer."""
         while self._filesystem.crowded and not self._stopped:
             time.sleep(_PAUSE_SECONDS)
         self._reply(answer)
@@ -227,6 +234,11 @@ class WireTransport:
             max_write=MAX_WRITE,
             max_background=_MAX_BACKGROUND,
         )
+
+    def _forget_attributes(self, number: int) -> None:
+        """Of a file that is no longer set-user-id: the kernel would still run it as if it were."""
+        with suppress(OSError):
+            os.write(self._device, protocol.inval_attributes(number))
 
     def drop_caches(self, known: Sequence[tuple[int, int, bytes]]) -> None:
         """Make the kernel ask again: pages, attributes and names. On another thread only.

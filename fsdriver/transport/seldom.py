@@ -1,0 +1,56 @@
+"""Handlers of what programs ask for now and then: room, holes, copies, nameless files, birth times.
+
+As in requests.py: parses, calls the filesystem, packs the answer.
+"""
+
+from fsdriver.namespace import Caller
+from fsdriver.transport import protocol
+from fsdriver.transport.protocol import Opcode
+from fsdriver.transport.requests import Answer, Handler, Handlers
+
+
+class AllHandlers(Handlers):
+    """Of one mount: all that there are."""
+
+    def table(self) -> list[Handler]:
+        """By opcode; ENOSYS for what there is not, which the kernel remembers."""
+        table = super().table()
+        table[Opcode.FALLOCATE] = self.fallocate
+        table[Opcode.LSEEK] = self.lseek
+        table[Opcode.COPY_FILE_RANGE] = self.copy_file_range
+        table[Opcode.TMPFILE] = self.tmpfile
+        table[Opcode.STATX] = self.statx
+        table[Opcode.SYNCFS] = self.syncfs
+        return table
+
+    def fallocate(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        handle, offset, length, mode = protocol.FALLOCATE_IN.unpack_from(body)
+        self._filesystem.fallocate(handle, mode, offset, length)
+        return protocol.error(unique, 0)
+
+    def lseek(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        handle, offset, whence = protocol.LSEEK_IN.unpack_from(body)
+        return protocol.offset(unique, self._filesystem.lseek(handle, offset, whence))
+
+    def copy_file_range(
+        self, unique: int, number: int, body: memoryview, uid: int, gid: int
+    ) -> Answer:
+        handle, offset, _number_out, handle_out, offset_out, length, _flags = (
+            protocol.COPY_FILE_RANGE_IN.unpack_from(body)
+        )
+        copied = self._filesystem.copy_file_range(handle, offset, handle_out, offset_out, length)
+        return protocol.written(unique, copied)
+
+    def tmpfile(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        flags, mode, _umask, _open_flags = protocol.CREATE_IN.unpack_from(body)
+        made, handle = self._filesystem.tmpfile(number, mode, flags, Caller(uid, gid))
+        return protocol.created(unique, made, self._entry, self._attr, handle, self._kept_open)
+
+    def statx(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        attributes = self._filesystem.getattr(number)
+        born = self._filesystem.birth_time_ns(number)
+        return protocol.statx(unique, attributes, self._attr, born)
+
+    def syncfs(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        wait = self._filesystem.begin_syncfs()
+        return self._later(unique, wait, lambda: protocol.error(unique, 0))
