@@ -188,9 +188,8 @@ def _rates(axes: Any, rows: list[Row], name: str, unit: int, look: dict[str, Any
         for sample in row.samples
         if sample.system == name and sample.median
     ]
-    axes.plot(
-        [x for x, _y in points], [y for _x, y in points], linestyle="none", label=name, **look
-    )
+    if points:
+        axes.plot(*zip(*points, strict=True), linestyle="none", label=name, **look)
 
 
 def scale(run: Run, curves: list[Curve], theme: Theme) -> bytes:
@@ -210,6 +209,7 @@ def scale(run: Run, curves: list[Curve], theme: Theme) -> bytes:
                 if line:
                     axes.plot(*zip(*line, strict=True), label=name, markersize=4, **looks[name])
             _logarithmic(axes, "x", "y")
+            axes.set_xticks(sorted({one.scale for one in curve.points}))
             axes.set_title(curve.name)
             axes.set_xlabel("files")
             axes.set_ylabel("µs for each")
@@ -225,7 +225,8 @@ def keys(run: KeysRun, theme: Theme) -> bytes:
         figure = Figure(figsize=(9, 4.6), layout="constrained")
         axes = figure.subplots()
         for at, step in enumerate(STEPS):
-            line = [(row.files, middle) for row in ordered if (middle := row.median(step))]
+            known = [(row.files, row.median(step)) for row in ordered]
+            line = [(files, middle) for files, middle in known if middle is not None]
             if line:
                 axes.plot(
                     *zip(*line, strict=True),
@@ -235,6 +236,7 @@ def keys(run: KeysRun, theme: Theme) -> bytes:
                     color=_PEERS[at % len(_PEERS)],
                 )
         _logarithmic(axes, "x")
+        axes.set_xticks([row.files for row in ordered])
         axes.set_ylim(bottom=0)
         axes.set_xlabel("files in the store")
         axes.set_ylabel("seconds")

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 from rich.console import Console
+from rich.text import Text
 
 from bench import report_html, report_text
 from bench.figures import Run
@@ -65,9 +66,9 @@ def _for_machines(found: list[Section]) -> bytes:
 
 
 def _draw(found: list[Section]) -> None:
-    console = Console()
+    console = Console(highlight=False)
     for section in found:
-        console.rule(section.title, align="left")
+        console.rule(Text(section.title), align="left")
         for fact in section.facts:
             console.print(fact, markup=False)
         for one in section.tables:

@@ -67,7 +67,8 @@ def table(grid: Grid) -> Table:
         caption_justify="left",
     )
     for at, name in enumerate(grid.header):
-        drawn.add_column(name, justify="left" if at < grid.words else "right")
+        side: Literal["left", "right"] = "left" if at < grid.words else "right"
+        drawn.add_column(name, justify=side, no_wrap=not at)
     for row in grid.rows:
         drawn.add_row(*(_styled(cell) for cell in row))
     return drawn
