@@ -73,16 +73,12 @@ def begin_all(tree: Tree) -> Waiting:
         return _nothing
     backing, session = tree.backing, tree.session
     journal = session.writing_journal
-    epochs = [journal.closing, journal.current]
     changed = dict(tree.changed_in)
     root = backing.duplicate(tree.folder(tree.inodes.root).descriptor)
 
     def wait() -> None:
         try:
-            backing.sync_filesystem(root)
-            for epoch in epochs:
-                if epoch is not None:
-                    journal.sync(epoch)
+            backing.sync_filesystem(root)  # the journal lies there, too
         except OSError as error:
             journal.failed = error
             session.broken = True

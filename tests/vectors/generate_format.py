@@ -524,6 +524,14 @@ def _journal_transactions() -> list[Case]:
             sparse,
             [(512, fixed("first", 100)), (512 + 5 * 65576, fixed("second", 64))],
         ),
+        (
+            "a hole of four chunks, and the chunk before it",
+            5,
+            NO_CUT,
+            (1 << 40) + 512 + 40 * (1 << 24),
+            sparse,
+            [(512 + 65576, (4 * 65576).to_bytes(8)), (512, fixed("before", 64))],
+        ),
     ]
     cases = []
     for comment, sequence, cut, length, state, images in shapes:
@@ -584,6 +592,9 @@ def _invalid_journal_transactions() -> list[Case]:
         "tagged: an image too short": retagged(596, (63).to_bytes(4)),
         "tagged: an offset beyond every file": retagged(588, b"\xff" * 8),
         "tagged: a length beyond every file": retagged(56, b"\xff" * 8),
+        "tagged: a hole beyond every file": _transaction(
+            cipher, 7, change, [(512, b"\x7f" + b"\xff" * 7)]
+        ),
         "tagged: another length": retagged(8, (len(good) + 1).to_bytes(8)),
     }
     return [

@@ -338,7 +338,10 @@ def open_transaction(raw: bytes, number: int, head: Head) -> Transaction:
         size = int.from_bytes(body[place + 8 : place + 12], "big")
         if offset + size >= 1 << 63:
             refuse("JournalInvalid", "an image beyond the end of every file")
-        images.append((offset, body[at : at + size]))
+        image = body[at : at + size]
+        if size == 8 and offset + int.from_bytes(image, "big") >= 1 << 63:
+            refuse("JournalInvalid", "a hole beyond the end of every file")
+        images.append((offset, image))
         at += size
     if at != len(body) or final_length >= 1 << 63:
         refuse("JournalInvalid", "images that are not in their places")
@@ -364,7 +367,14 @@ class Pending:
             self.whole_below = min(change.cut, before)
             for offset in [one for one in self.images if one >= change.cut]:
                 del self.images[offset]
-        self.images.update(change.images)
+        for offset, image in change.images:
+            if len(image) == 8:
+                # Holes, as the map says, too: nothing is to be read there but what comes later.
+                end = offset + int.from_bytes(image, "big")
+                for one in [one for one in self.images if offset <= one < end]:
+                    del self.images[one]
+            else:
+                self.images[offset] = image
         self.inode, self.header = change.inode, change.header
         self.final_length = change.final_length
 

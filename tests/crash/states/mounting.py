@@ -288,6 +288,9 @@ class Mount:
         self._end_checkpoint()
         self.fs.checkpoints.run()
 
+    def _syncfs(self) -> None:
+        self.fs.begin_syncfs()()
+
     def _checkpoint(self, waits: int) -> None:
         """The first part of one; its next wait goes on beside what follows, on another thread."""
         self._end_checkpoint()

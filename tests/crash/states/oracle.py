@@ -82,7 +82,7 @@ class Oracle:
         elif step.call == "tmpfile":
             # The link waits for the disk: what gets a name that way is there as a whole.
             content[self._posix.find(step.arguments[0])] = number
-        elif step.call in ("sync", "unmount"):
+        elif step.call in ("sync", "syncfs", "unmount"):
             everything = number
         self._content_since.append(content)
         self._attributes_since.append(attributes)

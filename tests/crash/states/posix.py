@@ -197,7 +197,7 @@ class Posix:
     def _sync(self) -> bool:
         return True
 
-    _unmount = _sync
+    _unmount = _syncfs = _sync
 
     def _checkpoint(self, _waits: int) -> bool:
         return True

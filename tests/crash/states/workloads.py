@@ -160,6 +160,7 @@ def alphabet() -> list[Operation]:
     for path in ("", "A", "B"):
         made.append(_operation(f"fsyncdir /{path}", ("fsyncdir", path)))
     made.append(_operation("sync", ("sync",)))
+    made.append(_operation("syncfs", ("syncfs",)))
     return made
 
 
