@@ -6,6 +6,7 @@ tenant intermediate keys and site keys only.
 """
 
 import os
+import resource
 import signal
 import sys
 import time
@@ -43,11 +44,13 @@ class Life:
         self._mountpoint = place / "files"
         self._mountpoint.mkdir(exist_ok=True)
         self.seconds: dict[str, list[float]] = {}
+        self.cpu: dict[str, list[float]] = {}
 
     def _timed(self, step: str, *command: str, program: str = "ckfs-keys") -> None:
-        start = time.perf_counter()
+        start, used = time.perf_counter(), _children_cpu()
         run_shown(program, *command, quiet=True)
         self.seconds.setdefault(step, []).append(time.perf_counter() - start)
+        self.cpu.setdefault(step, []).append(_children_cpu() - used)
 
     def _keys(self, step: str, *options: str) -> None:
         self._timed(step, *step.split(), str(self._store), *options, "--yes")
@@ -110,6 +113,12 @@ class Life:
             self._vaults.enable(vault, name, enabled=enabled)
 
 
+def _children_cpu() -> float:
+    """Of programs that have ended: the vaults, which go on, are not among them."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def _begin(place: Path, vaults: Vaults, files: int) -> Life:
     folder = place / f"files-{files}"
     folder.mkdir()
@@ -154,7 +163,10 @@ def measure(counts: list[int], repetitions: int) -> KeysRun:
         machine=begun,
         place=f"{what}; repetitions: {repetitions}, the stores in turns",
         probe_seconds=PROBE_SECONDS,
-        rows=[KeysRow(files=one.files, making=one.making, seconds=one.seconds) for one in lives],
+        rows=[
+            KeysRow(files=one.files, making=one.making, seconds=one.seconds, cpu=one.cpu)
+            for one in lives
+        ],
     )
 
 

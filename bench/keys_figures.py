@@ -41,12 +41,22 @@ class KeysRow(msgspec.Struct, frozen=True, kw_only=True):
     making: float
     """Seconds that making the files took, in process."""
     seconds: dict[str, list[float]]
-    """Step -> one entry for each time that it was done."""
+    """Step -> one entry for each time that it was done, of the wall clock."""
+    cpu: dict[str, list[float]] = {}
+    """The same as CPU seconds of the program, for steps that are one: other work on the machine
+    does not show in it."""
 
     def median(self, step: str) -> float | None:
         """Seconds; None if it was not done."""
-        taken = self.seconds.get(step)
-        return median(taken) if taken else None
+        return _median(self.seconds.get(step))
+
+    def cpu_median(self, step: str) -> float | None:
+        """CPU seconds; None if it was not done, or is not a program alone."""
+        return _median(self.cpu.get(step))
+
+
+def _median(taken: list[float] | None) -> float | None:
+    return median(taken) if taken else None
 
 
 class KeysRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +74,18 @@ class KeysRun(msgspec.Struct, frozen=True, kw_only=True):
 
     def growth(self, step: str) -> float | None:
         """Seconds with the most files, relative to those with the fewest; 1.0 is flat."""
-        line = [row.median(step) for row in sorted(self.rows, key=lambda row: row.files)]
-        known = [one for one in line if one]
-        return known[-1] / known[0] if len(known) > 1 else None
+        return _growth([row.median(step) for row in self.ordered])
+
+    def cpu_growth(self, step: str) -> float | None:
+        """The same of CPU seconds."""
+        return _growth([row.cpu_median(step) for row in self.ordered])
+
+    @property
+    def ordered(self) -> list[KeysRow]:
+        """By number of files."""
+        return sorted(self.rows, key=lambda row: row.files)
+
+
+def _growth(line: list[float | None]) -> float | None:
+    known = [one for one in line if one]
+    return known[-1] / known[0] if len(known) > 1 else None

@@ -130,7 +130,10 @@ def _of_keys(run: KeysRun, mark: str) -> Section:
             f"{run.place}.",
             machine_words(run.machine),
         ],
-        tables=[tables.keys(run)],
+        tables=[
+            tables.keys(run),
+            *([tables.keys_cpu(run)] if any(row.cpu for row in run.rows) else []),
+        ],
         details=[tables.steps()],
         plots=[
             Plot(

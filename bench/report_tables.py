@@ -5,7 +5,7 @@ from statistics import median
 
 from bench.figures import Row, Run, Sample
 from bench.hot_path_figures import PARTS, RAW, HotPathRun
-from bench.keys_figures import FLAT, LAST_READS, STEPS, KeysRun
+from bench.keys_figures import FLAT, LAST_READS, STEPS, KeysRow, KeysRun
 from bench.operations_figures import OperationsRun
 from bench.report_grid import Cell, Grid
 from bench.report_ratios import Against, Curve, Effort, Verdict, Verdicts
@@ -205,27 +205,47 @@ def _microseconds(value: float | None) -> Cell:
 
 def keys(run: KeysRun) -> Grid:
     """Seconds of each step by the number of files."""
-    ordered = sorted(run.rows, key=lambda row: row.files)
-    steps = [one for one in STEPS if any(row.seconds.get(one) for row in ordered)]
-    lines = [
-        [
-            Cell(step),
-            *(Cell(seconds(row.median(step))) for row in ordered),
-            Cell(ratio(run.growth(step)), strong=True),
-        ]
-        for step in steps
-    ]
-    made = [Cell("(making the files)", tone="muted")]
-    made += [Cell(seconds(row.making), tone="muted") for row in ordered]
-    return Grid(
-        title="Keys: seconds by the number of files",
-        note=(
-            "Medians; a program's start is included, but for the last reads. Mounts ask the vaults "
-            f"every {run.probe_seconds} s. Growth is the most files relative to the fewest."
-        ),
-        header=["step", *(f"{row.files:,} files" for row in ordered), "growth"],
-        rows=[*lines, [*made, Cell("")]],
+    grid = _by_files(
+        run,
+        "Keys: seconds by the number of files",
+        "Medians of the wall clock; a program's start is included, but for the last reads. Mounts "
+        f"ask the vaults every {run.probe_seconds} s. Growth is the most files relative to the "
+        "fewest.",
+        KeysRow.median,
+        run.growth,
     )
+    made = [Cell("(making the files)", tone="muted")]
+    made += [Cell(seconds(row.making), tone="muted") for row in run.ordered]
+    grid.rows.append([*made, Cell("")])
+    return grid
+
+
+def keys_cpu(run: KeysRun) -> Grid:
+    """CPU seconds of each step that is a program."""
+    return _by_files(
+        run,
+        "Keys: CPU seconds by the number of files",
+        "Medians of the program's own CPU time, which other work on the machine does not lengthen.",
+        KeysRow.cpu_median,
+        run.cpu_growth,
+    )
+
+
+def _by_files(
+    run: KeysRun,
+    title: str,
+    note: str,
+    of: Callable[[KeysRow, str], float | None],
+    growth: Callable[[str], float | None],
+) -> Grid:
+    lines = []
+    for step in STEPS:
+        taken = [of(row, step) for row in run.ordered]
+        if any(one is not None for one in taken):
+            cells = [Cell(seconds(one)) for one in taken]
+            lines.append([Cell(step), *cells, Cell(ratio(growth(step)), strong=True)])
+    header = ["step", *(f"{row.files:,} files" for row in run.ordered), "growth"]
+    return Grid(title=title, note=note, header=header, rows=lines)
 
 
 def hot_path(run: HotPathRun) -> Grid:
@@ -311,14 +331,25 @@ def _explained(title: str, what: str, texts: dict[str, str]) -> Grid:
 
 def flatness(run: KeysRun) -> str:
     """Whether a step costs more with more files, in a sentence."""
-    growths = {step: growth for step in FLAT if (growth := run.growth(step)) is not None}
-    if not growths:
+    said = [
+        text
+        for what, growth in (("CPU time", run.cpu_growth), ("elapsed time", run.growth))
+        if (text := _grown(what, growth))
+    ]
+    if not said:
         return "One number of files alone says nothing about growth."
+    ordered = run.ordered
+    return f"From {ordered[0].files:,} to {ordered[-1].files:,} files {'; '.join(said)}."
+
+
+def _grown(what: str, growth: Callable[[str], float | None]) -> str:
+    growths = {step: one for step in FLAT if (one := growth(step)) is not None}
+    if not growths:
+        return ""
     most = max(growths, key=lambda step: growths[step])
-    ordered = sorted(row.files for row in run.rows)
     return (
-        f"From {ordered[0]:,} to {ordered[-1]:,} files the step that grew most is `{most}`: "
-        f"{ratio(growths[most])} times; in the middle {ratio(median(growths.values()))} times."
+        f"{what} grew at most {ratio(growths[most])} times (`{most}`), in the middle "
+        f"{ratio(median(growths.values()))} times"
     )
 
 
