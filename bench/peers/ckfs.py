@@ -20,7 +20,7 @@ class Ckfs(FuseSystem):
 
     kind: ClassVar[Kind] = "ours"
     binary: ClassVar[str] = _PROGRAM
-    package: ClassVar[str] = "none: it is this repository, `make install`"
+    package: ClassVar[str] = ""
 
     def __init__(self, room: Room, transport: str | None, options: tuple[str, ...] = ()) -> None:
         super().__init__(room)

@@ -79,6 +79,7 @@ class FuseSystem(System):
 
     binary: ClassVar[str]
     package: ClassVar[str]
+    """Debian's; empty for one that is none."""
     version_words: ClassVar[tuple[str, ...]] = ("--version",)
     patience: ClassVar[float] = 30.0
     """Seconds to be made, mounted or unmounted in."""
@@ -109,10 +110,11 @@ class FuseSystem(System):
                 [self.binary, *self.version_words], check=False, capture_output=True, text=True
             )
         except FileNotFoundError:
-            raise Unavailable(
-                f"{self.binary} is not installed: `make bench-peers`, or apt install {self.package}"
-            ) from None
-        return first_line(said.stdout or said.stderr)
+            remedy = (
+                f"`make bench-peers` (apt: {self.package})" if self.package else "`make install`"
+            )
+            raise Unavailable(f"{self.binary} is not installed: {remedy}") from None
+        return (self.package and _packaged(self.package)) or first_line(said.stdout or said.stderr)
 
     def create(self) -> None:
         self.store.mkdir(parents=True)
@@ -235,6 +237,16 @@ def peak_memory(pids: list[int]) -> int:
                 if line.startswith("VmHWM:"):
                     total += int(line.split()[1]) * 1024
     return total
+
+
+def _packaged(package: str) -> str | None:
+    """As Debian calls it; some programs do not know their own version."""
+    words = ["dpkg-query", "--show", "--showformat=${Package} ${Version} (Debian)", package]
+    with suppress(FileNotFoundError):
+        done = subprocess.run(words, check=False, capture_output=True, text=True)
+        if not done.returncode:
+            return done.stdout
+    return None
 
 
 def first_line(text: str) -> str:

@@ -333,7 +333,8 @@ def fio(clock: Clock, words: list[str]) -> None:
         )
     said = done.stdout.decode()
     if done.returncode or "{" not in said:
-        raise OSError(f"fio ended with {done.returncode}: {done.stderr.decode()[-400:]}")
+        told = [line for line in (said + done.stderr.decode()).splitlines() if "err" in line]
+        raise OSError(f"fio ended with {done.returncode}: {' '.join(told)[:400]}")
     jobs = json.loads(said[said.index("{") :])["jobs"]
     if failed := [job["error"] for job in jobs if job["error"]]:
         raise OSError(failed[0], f"fio: {os.strerror(failed[0])}")
