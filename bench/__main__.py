@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from bench import hot_path, keys, mounted_command, operations, report
+from bench.operations_list import OPERATIONS
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -77,10 +78,8 @@ def _operations(
 ) -> None:
     """In process, no mount: CPU time of lookup, create, open, read, write, rename and the rest."""
     for name in [*(only or []), *([profile] if profile else [])]:
-        if name not in operations.OPERATIONS:
-            raise typer.BadParameter(
-                f"{name} is no operation; take one of {', '.join(operations.OPERATIONS)}"
-            )
+        if name not in OPERATIONS:
+            raise typer.BadParameter(f"{name} is no operation; take one of {', '.join(OPERATIONS)}")
     if profile:
         operations.profile(profile, repetitions)
     else:

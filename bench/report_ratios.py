@@ -90,6 +90,14 @@ class Curve(msgspec.Struct, frozen=True, kw_only=True):
         return line[-1][1] / line[0][1] if len(line) > 1 and line[0][1] else None
 
 
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """Why there is no figure, or an unsound one."""
+
+    system: str
+    row: str | None  # None: every row
+    reason: str
+
+
 class Verdicts(msgspec.Struct, frozen=True, kw_only=True):
     """A run, judged."""
 
@@ -97,8 +105,7 @@ class Verdicts(msgspec.Struct, frozen=True, kw_only=True):
     rows: list[Verdict]
     effort: list[Effort]
     curves: list[Curve]
-    failures: dict[str, str]
-    """System, or `system, row` -> why there is no figure or an unsound one."""
+    failures: list[Failure]
 
     @property
     def won(self) -> int:
@@ -226,10 +233,15 @@ def _curves(run: Run) -> list[Curve]:
     return [Curve(name=name, points=points) for name, points in curves.items()]
 
 
-def _failures(run: Run) -> dict[str, str]:
-    failures = {one.name: one.failure for one in run.systems if one.failure}
-    for row in run.rows:
-        for sample in row.samples:
-            if sample.failure and sample.system not in failures:
-                failures[f"{sample.system}, {row.name}"] = sample.failure
-    return failures
+def _failures(run: Run) -> list[Failure]:
+    found = [
+        Failure(system=one.name, row=None, reason=one.failure) for one in run.systems if one.failure
+    ]
+    known = {one.system for one in found}
+    found += [
+        Failure(system=sample.system, row=row.name, reason=sample.failure)
+        for row in run.rows
+        for sample in row.samples
+        if sample.failure and sample.system not in known
+    ]
+    return found

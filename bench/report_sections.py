@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from bench import report_tables as tables
+from bench import report_tables_inside as inside
 from bench.figures import Machine, Run
 from bench.hot_path_figures import HotPathRun
 from bench.keys_figures import KeysRun
@@ -72,7 +73,8 @@ def machine_words(machine: Machine | None) -> str:
 def _of_run(run: Run, mark: str) -> Section:
     verdicts = judge(run)
     found = [tables.ratios(verdicts)] if verdicts.rows else []
-    found += tables.curves(verdicts.curves, [one.name for one in run.systems])
+    if verdicts.curves:
+        found.append(tables.curves(verdicts.curves, [one.name for one in run.systems]))
     failed = tables.failures(verdicts)
     return Section(
         title=f"{_title(run.bench, run.date, run.commit)} on {run.where}",
@@ -125,16 +127,16 @@ def _of_keys(run: KeysRun, mark: str) -> Section:
     return Section(
         title=_title(run.bench, run.date, run.commit),
         facts=[
-            tables.flatness(run),
-            tables.revocation(run),
+            inside.flatness(run),
+            inside.revocation(run),
             f"{run.place}.",
             machine_words(run.machine),
         ],
         tables=[
-            tables.keys(run),
-            *([tables.keys_cpu(run)] if any(row.cpu for row in run.rows) else []),
+            inside.keys(run),
+            *([inside.keys_cpu(run)] if any(row.cpu for row in run.rows) else []),
         ],
-        details=[tables.steps()],
+        details=[inside.steps()],
         plots=[
             Plot(
                 f"{mark}-keys",
@@ -153,8 +155,8 @@ def _of_hot_path(run: HotPathRun, mark: str) -> Section:
             f"{run.place}; requests of {run.request >> 10} KiB, {run.rounds} rounds, CPU time.",
             machine_words(run.machine),
         ],
-        tables=[tables.hot_path(run)],
-        details=[tables.parts()],
+        tables=[inside.hot_path(run)],
+        details=[inside.parts()],
         plots=[
             Plot(
                 f"{mark}-hot-path",
@@ -170,7 +172,7 @@ def _of_operations(run: OperationsRun) -> Section:
     return Section(
         title=_title(run.bench, run.date, run.commit),
         facts=[machine_words(run.machine)],
-        tables=[tables.operations(run)],
+        tables=[inside.operations(run)],
         details=[],
         plots=[],
         machine_readable=run,

@@ -2,14 +2,15 @@
 
 from collections.abc import Callable
 from statistics import median
+from typing import Final
 
 from bench.figures import Row, Run, Sample
-from bench.hot_path_figures import PARTS, RAW, HotPathRun
-from bench.keys_figures import FLAT, LAST_READS, STEPS, KeysRow, KeysRun
-from bench.operations_figures import OperationsRun
 from bench.report_grid import Cell, Grid
 from bench.report_ratios import Against, Curve, Effort, Verdict, Verdicts
 from bench.report_units import NONE, memory, percent, rate, ratio, seconds, span
+
+CLEAR: Final = 1.5
+"""From here on a row is won clearly."""
 
 
 def headline(run: Run, verdicts: Verdicts) -> str:
@@ -22,17 +23,30 @@ def headline(run: Run, verdicts: Verdicts) -> str:
         )
     elif verdicts.rows:
         said.append("No peer was measured.")
-    grown = [one for curve in verdicts.curves if (one := curve.growth(verdicts.ours))]
+    clear = [one.row for one in verdicts.rows if _ratio_to_fastest(one) >= CLEAR]
+    if clear:
+        said.append(f"At least {CLEAR} times as fast as every peer: {'; '.join(clear)}.")
+    grown = {
+        curve.name: growth
+        for curve in verdicts.curves
+        if (growth := curve.growth(verdicts.ours)) is not None
+    }
     if grown:
+        most = max(grown, key=lambda name: grown[name])
         said.append(
-            f"With the most files one file cost {verdicts.ours} at most {ratio(max(grown))} times "
-            "what it cost with the fewest."
+            f"With the most files one operation cost {verdicts.ours} at most {ratio(grown[most])} "
+            f"times what it cost with the fewest ({most})."
         )
     if run.quick:
         said.append("A quick run: small sizes, few repetitions, no claim.")
     if not run.complete:
         said.append("It was interrupted: these are the rows that were measured.")
     return " ".join(said) or "Nothing was measured."
+
+
+def _ratio_to_fastest(verdict: Verdict) -> float:
+    fastest = verdict.fastest
+    return (fastest.ratio or 0.0) if fastest else 0.0
 
 
 def ratios(verdicts: Verdicts) -> Grid:
@@ -44,7 +58,8 @@ def ratios(verdicts: Verdicts) -> Grid:
         note=(
             f"How many times as fast {ours} is as each system; above 1 it is faster. Medians of "
             "the ratios within a repetition; the fastest peer is bold, and beside it is the range "
-            "of the repetitions. A range that holds 1 is a close race."
+            "of the repetitions. A range that holds 1 is a close race; * means that repetitions "
+            "are missing."
         ),
         header=["row", ours, "spread", *others, "fastest peer", "range", "outcome"],
         rows=[_ratio_line(one) for one in verdicts.rows]
@@ -117,13 +132,19 @@ def _memory_line(verdicts: Verdicts, others: list[str]) -> list[Cell]:
 
 def failures(verdicts: Verdicts) -> Grid | None:
     """What is missing, and why; None if nothing is."""
-    if not verdicts.failures:
+    rows: dict[tuple[str, str], list[str]] = {}
+    for one in verdicts.failures:
+        rows.setdefault((one.system, one.reason), []).append(one.row or "every row")
+    if not rows:
         return None
     return Grid(
         title="Failed or missing",
-        header=["what", "why"],
-        rows=[[Cell(what), Cell(why)] for what, why in verdicts.failures.items()],
-        words=2,
+        header=["system", "rows", "why"],
+        rows=[
+            [Cell(system), Cell("; ".join(which)), Cell(reason)]
+            for (system, reason), which in rows.items()
+        ],
+        words=3,
     )
 
 
@@ -178,120 +199,35 @@ def _middle(taken: list[float]) -> str:
     return seconds(median(taken)) if taken else NONE
 
 
-def curves(found: list[Curve], names: list[str]) -> list[Grid]:
-    """Cost of one file by the number of files, a table for each curve."""
-    return [_curve(curve, names) for curve in found]
+def curves(found: list[Curve], names: list[str]) -> Grid:
+    """Cost of one operation by the number of files."""
+    return Grid(
+        title="Scale",
+        note=(
+            "Time of one operation by the number of files in the store, medians; growth is the "
+            "most files relative to the fewest."
+        ),
+        header=["operation", "files", *names],
+        rows=[line for curve in found for line in _curve(curve, names)],
+    )
 
 
-def _curve(curve: Curve, names: list[str]) -> Grid:
+def _curve(curve: Curve, names: list[str]) -> list[list[Cell]]:
     lines = {name: dict(curve.of(name)) for name in names}
-    scales = sorted({one.scale for one in curve.points})
     rows = [
-        [Cell(f"{scale:,}"), *(_microseconds(lines[name].get(scale)) for name in names)]
-        for scale in scales
+        [
+            Cell(curve.name),
+            Cell(f"{scale:,}"),
+            *(_microseconds(lines[name].get(scale)) for name in names),
+        ]
+        for scale in sorted({one.scale for one in curve.points})
     ]
     growth = [Cell(ratio(curve.growth(name)), strong=True) for name in names]
-    return Grid(
-        title=f"Scale: {curve.name}",
-        note="Time for each file; the last line is the largest relative to the smallest.",
-        header=["files", *names],
-        rows=[*rows, [Cell("growth", strong=True), *growth]],
-    )
+    return [*rows, [Cell(curve.name), Cell("growth", strong=True), *growth]]
 
 
 def _microseconds(value: float | None) -> Cell:
     return Cell(seconds(None if value is None else value / 1e6))
-
-
-def keys(run: KeysRun) -> Grid:
-    """Seconds of each step by the number of files."""
-    grid = _by_files(
-        run,
-        "Keys: seconds by the number of files",
-        "Medians of the wall clock; a program's start is included, but for the last reads. Mounts "
-        f"ask the vaults every {run.probe_seconds} s. Growth is the most files relative to the "
-        "fewest.",
-        KeysRow.median,
-        run.growth,
-    )
-    made = [Cell("(making the files)", tone="muted")]
-    made += [Cell(seconds(row.making), tone="muted") for row in run.ordered]
-    grid.rows.append([*made, Cell("")])
-    return grid
-
-
-def keys_cpu(run: KeysRun) -> Grid:
-    """CPU seconds of each step that is a program."""
-    return _by_files(
-        run,
-        "Keys: CPU seconds by the number of files",
-        "Medians of the program's own CPU time, which other work on the machine does not lengthen.",
-        KeysRow.cpu_median,
-        run.cpu_growth,
-    )
-
-
-def _by_files(
-    run: KeysRun,
-    title: str,
-    note: str,
-    of: Callable[[KeysRow, str], float | None],
-    growth: Callable[[str], float | None],
-) -> Grid:
-    lines = []
-    for step in STEPS:
-        taken = [of(row, step) for row in run.ordered]
-        if any(one is not None for one in taken):
-            cells = [Cell(seconds(one)) for one in taken]
-            lines.append([Cell(step), *cells, Cell(ratio(growth(step)), strong=True)])
-    header = ["step", *(f"{row.files:,} files" for row in run.ordered), "growth"]
-    return Grid(title=title, note=note, header=header, rows=lines)
-
-
-def hot_path(run: HotPathRun) -> Grid:
-    """Cost of each part by chunk size."""
-    header = [f"{row.chunk_size >> 10} KiB" for row in run.rows]
-    return Grid(
-        title="Hot path: microseconds for each MiB, by chunk size",
-        note=(
-            "Medians, with the speed as a percentage of AES-256-GCM called in a loop on the same "
-            "buffers, and ± (slowest - fastest) / median."
-        ),
-        header=["part", *header],
-        rows=[
-            [Cell(part), *(Cell(_part(run, part, at)) for at in range(len(run.rows)))]
-            for part in PARTS
-            if all(part in row.microseconds for row in run.rows)
-        ],
-    )
-
-
-def _part(run: HotPathRun, part: str, at: int) -> str:
-    row = run.rows[at]
-    text = f"{ratio(row.median(part))} ± {percent(row.spread(part))}"
-    return f"{text} ({percent(row.share(part))})" if part in RAW else text
-
-
-def operations(run: OperationsRun) -> Grid:
-    """CPU time of each operation in process."""
-    return Grid(
-        title="Operations: CPU time in process, without a transport",
-        note=(
-            f"Medians of {run.repetitions} interleaved repetitions on a tmpfs. The reference is "
-            "open, write 4 KiB, fstat, close of a plain new file."
-        ),
-        header=["operation", "µs", "least", "spread", "times the reference"],
-        rows=[
-            [
-                Cell(row.operation),
-                Cell(ratio(row.microseconds)),
-                Cell(ratio(row.least)),
-                Cell(ratio(row.spread)),
-                Cell(ratio(row.times_reference)),
-            ]
-            for row in run.rows
-        ],
-    )
 
 
 def workloads(run: Run) -> Grid:
@@ -308,57 +244,3 @@ def _amount(row: Row) -> str:
     if row.amount_unit == "bytes":
         return f"{row.amount / (1 << 20):,.0f} MiB"
     return f"{row.amount:,.0f}"
-
-
-def steps() -> Grid:
-    """What each step of `bench keys` is."""
-    return _explained("Steps", "step", STEPS)
-
-
-def parts() -> Grid:
-    """What each part of the hot path is."""
-    return _explained("Parts", "part", PARTS)
-
-
-def _explained(title: str, what: str, texts: dict[str, str]) -> Grid:
-    return Grid(
-        title=title,
-        header=[what, "what is measured"],
-        rows=[[Cell(name), Cell(text.replace("`", ""))] for name, text in texts.items()],
-        words=2,
-    )
-
-
-def flatness(run: KeysRun) -> str:
-    """Whether a step costs more with more files, in a sentence."""
-    said = [
-        text
-        for what, growth in (("CPU time", run.cpu_growth), ("elapsed time", run.growth))
-        if (text := _grown(what, growth))
-    ]
-    if not said:
-        return "One number of files alone says nothing about growth."
-    ordered = run.ordered
-    return f"From {ordered[0].files:,} to {ordered[-1].files:,} files {'; '.join(said)}."
-
-
-def _grown(what: str, growth: Callable[[str], float | None]) -> str:
-    growths = {step: one for step in FLAT if (one := growth(step)) is not None}
-    if not growths:
-        return ""
-    most = max(growths, key=lambda step: growths[step])
-    return (
-        f"{what} grew at most {ratio(growths[most])} times (`{most}`), in the middle "
-        f"{ratio(median(growths.values()))} times"
-    )
-
-
-def revocation(run: KeysRun) -> str:
-    """How long reads went on, in a sentence."""
-    longest = {
-        step: max(taken)
-        for step in LAST_READS
-        if (taken := [one for row in run.rows for one in row.seconds.get(step, [])])
-    }
-    said = "; ".join(f"{step}: at most {seconds(most)}" for step, most in longest.items())
-    return f"{said[0].upper()}{said[1:]}." if said else "No revocation was measured."

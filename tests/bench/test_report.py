@@ -123,17 +123,23 @@ def test_ours_counts_for_nothing_if_its_contents_were_wrong(run):
     run.systems[1] = msgspec.structs.replace(run.systems[1], failure="lost a file")
     found = report_ratios.judge(run)
     assert found.won == 0
-    assert found.failures["ckfs"] == "lost a file"
+    assert report_ratios.Failure(system="ckfs", row=None, reason="lost a file") in found.failures
 
 
 def test_everything_that_failed_is_told_with_its_reason(run):
-    failures = report_ratios.judge(run).failures
-    assert failures["absentfs"] == "not installed"
-    assert failures["brokenfs"] == "contents were <wrong>"
-    assert failures["slowfs, lost"] == "took more than 60 s"
+    failures = {(one.system, one.row): one.reason for one in report_ratios.judge(run).failures}
+    assert failures["absentfs", None] == "not installed"
+    assert failures["brokenfs", None] == "contents were <wrong>"
+    assert failures["slowfs", "lost"] == "took more than 60 s"
     text = report_text.text(sections([run])[0])
-    for reason in failures.values():
-        assert reason in text
+    assert "| absentfs | every row | not installed |" in text
+    assert "| slowfs | lost; ours failed; unlike | took more than 60 s |" in text
+
+
+def test_what_is_won_clearly_is_named(run):
+    said = sections([run])[0].facts[0]
+    assert "faster than the fastest peer on 3 of 5 rows" in said
+    assert "At least 1.5 times as fast as every peer: steady; unlike." in said
 
 
 def test_effort_is_compared_on_rows_that_both_finished(run):
@@ -160,11 +166,13 @@ def scaled(run):
 
 
 def test_rows_of_a_curve_are_compared_with_each_other(run):
-    found = report_ratios.judge(scaled(run))
+    scaled(run)
+    found = report_ratios.judge(run)
     assert found.rows == []
     assert found.curves[0].of("ckfs") == [(1000, pytest.approx(100)), (10000, pytest.approx(120))]
     assert found.curves[0].growth("ckfs") == pytest.approx(1.2)
     assert found.curves[0].growth("absentfs") is None
+    assert "at most 1.20 times what it cost with the fewest (create)" in sections([run])[0].facts[0]
 
 
 KEYS = KeysRun(

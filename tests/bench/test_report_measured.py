@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from bench import hot_path, keys_store, operations, report_text
+from bench import hot_path, keys_store, operations, operations_list, report_text
 from bench.hot_path_figures import PARTS, RAW
 from bench.report_files import load
 from bench.report_sections import sections
@@ -13,8 +13,8 @@ from fsdriver.inodes import ROOT
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setattr(operations, "FILES", 8)
-    monkeypatch.setattr(operations, "LARGE", 1 << 20)
+    monkeypatch.setattr(operations_list, "FILES", 8)
+    monkeypatch.setattr(operations_list, "LARGE", 1 << 20)
 
 
 def test_every_operation_is_measured_and_reported(small, tmp_path, capsys):
