@@ -247,6 +247,8 @@ class Tree:
 
     def site_of(self, inode: Inode) -> bytes:
         """The id of the site that an inode belongs to."""
+        if inode.open is not None:
+            return inode.open.file.lease.site_id
         folder = inode if inode.kind == stat.S_IFDIR else inode.parent
         return self.folder(folder or self.inodes.root).site.lease.site_id
 

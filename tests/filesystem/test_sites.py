@@ -47,6 +47,20 @@ def test_everything_below_belongs_to_the_site(with_site):
     assert driver.fs.site_of(driver.number("mine")).hex() != driver.site
 
 
+def test_a_nameless_file_belongs_to_the_site_of_its_folder(with_site):
+    fs = with_site.fs
+    alice = with_site.number("alice")
+    attributes, handle = fs.tmpfile(alice, 0o600, os.O_RDWR, CALLER)
+    assert fs.site_of(attributes.number).hex() == with_site.site
+    with pytest.raises(OSError, match="EXDEV"):
+        fs.link(attributes.number, ROOT, b"mine")
+    fs.setxattr(attributes.number, b"user.colour", b"red", CALLER)
+    fs.link(attributes.number, alice, b"hers")
+    fs.release(handle)
+    with_site.reopen()
+    assert with_site.fs.getxattr(with_site.number("alice/hers"), b"user.colour") == b"red"
+
+
 def test_nothing_is_moved_or_linked_across(with_site):
     driver = with_site
     driver.write_file("mine", b"mine")
