@@ -50,14 +50,14 @@ def present(
     if to is not None:
         _write(found, to)
         print(f"written: {to / 'report.html'}", file=sys.stderr)
-    if append:
-        _append(documents, found)
     if as_json:
         sys.stdout.buffer.write(_for_machines(found))
     elif sys.stdout.isatty():
         _draw(found)
     else:
         print("\n".join(report_text.text(one) for one in found))
+    if append:
+        _append(documents, found)
 
 
 def _for_machines(found: list[Section]) -> bytes:
