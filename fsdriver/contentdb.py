@@ -10,9 +10,11 @@ sooner: a commit has to come after the sync of the store that it speaks of. All 
 thread's; a commit is called on another.
 """
 
-import os
+import sqlite3
+import sys
 from collections import OrderedDict
 from collections.abc import Iterable
+from itertools import repeat
 from typing import Final, Self
 
 from fsdriver import contentdb_commit, contentdb_file
@@ -27,6 +29,7 @@ _FOLDERS_HELD: Final = 4
 """Folders in memory however large: a program that copies from one to another uses both."""
 _GENERATIONS_HELD: Final = 100_000
 _POLICY_SIZES: Final = (16, 32)
+_GENERATION: Final = "SELECT generation FROM objects WHERE object = ?"
 
 
 class ContentDatabase:
@@ -55,6 +58,8 @@ class ContentDatabase:
         self._commit: Commit | None = None
         self._gone: dict[bytes, int] = {}
         self._folders: OrderedDict[bytes, dict[str, bytes]] = OrderedDict()
+        self._newest_folder = b""
+        """The one that was asked for last, and so is the last to go."""
         self._held = 0
         self._generations_held: dict[bytes, int] = {}
         self._take(Changes())
@@ -96,7 +101,9 @@ class ContentDatabase:
         known = self._folders.get(folder_id)
         if known is None:
             return self._load(folder_id)
-        self._folders.move_to_end(folder_id)
+        if folder_id != self._newest_folder:
+            self._folders.move_to_end(folder_id)
+            self._newest_folder = folder_id
         return known
 
     def note_entry(self, folder_id: bytes, text: str, object_id: bytes) -> None:
@@ -176,6 +183,11 @@ class ContentDatabase:
 
     # Generations
 
+    def note_new(self, object_id: bytes) -> None:
+        """A file or folder was made just now under an id drawn for it: nothing is known of it."""
+        self._hold(object_id, 0)
+        self._generations[object_id] = 1
+
     def note_generation(self, object_id: bytes, generation: int) -> None:
         """A header or a folder's record was written or read. Never goes back."""
         if generation > self._generations.get(object_id, 0):
@@ -183,28 +195,44 @@ class ContentDatabase:
 
     def generation(self, object_id: bytes) -> int:
         """The newest known, committed or not; 0 if none is."""
-        return max(
+        known = max(
             self.committed_generation(object_id),
             self._gone.get(object_id, 0),
-            *(changes.generations.get(object_id, 0) for changes in self._uncommitted()),
+            self._generations.get(object_id, 0),
         )
+        if self._commit is not None:
+            known = max(known, self._commit.changes.generations.get(object_id, 0))
+        return known
 
     def committed_generation(self, object_id: bytes) -> int:
         """The newest that a commit made durable; 0 if none did."""
-        self._settle()
+        if self._commit is not None:
+            self._settle()
         known = self._generations_held.get(object_id)
         if known is None:
-            with told(self._path, "read"):
-                row = self._reader.execute(
-                    "SELECT generation FROM objects WHERE object = ?", (object_id,)
-                ).fetchone()
+            row = self._read_object(object_id)
             known = row[0] if row is not None else 0
             if type(known) is not int or known < 0:
                 raise damaged(self._path, "an object's row holds what no ckfs writes")
-            if len(self._generations_held) >= _GENERATIONS_HELD:
-                self._generations_held.clear()
-            self._generations_held[object_id] = known
+            self._hold(object_id, known)
         return known
+
+    def _read_object(self, object_id: bytes) -> tuple[int] | None:
+        """Its row. To begin to read costs as much again, so that is done once between commits."""
+        reader = self._reader
+        try:
+            if self._commit is None and not reader.in_transaction:
+                reader.execute("BEGIN")
+            row: tuple[int] | None = reader.execute(_GENERATION, (object_id,)).fetchone()
+        except (sqlite3.Error, UnicodeDecodeError):
+            with told(self._path, "read"):
+                raise
+        return row
+
+    def _hold(self, object_id: bytes, generation: int) -> None:
+        if len(self._generations_held) >= _GENERATIONS_HELD:
+            self._generations_held.clear()
+        self._generations_held[object_id] = generation
 
     # What goes with the next commit
 
@@ -241,6 +269,7 @@ class ContentDatabase:
         `checkpoint` is the number of the checkpoint in the store that this commit belongs to.
         """
         self._settle()
+        self._stop_reading()
         before = self._commit
         pending = self._pending
         if before is not None:
@@ -256,9 +285,24 @@ class ContentDatabase:
 
     def _settle(self) -> None:
         """A commit that ended well has nothing uncommitted left."""
-        if self._commit is not None and self._commit.stage is Stage.DONE:
-            self._commit = None
-            self._generations_held.clear()
+        commit = self._commit
+        if commit is None or commit.stage is not Stage.DONE:
+            return
+        self._commit = None
+        held = self._generations_held
+        for object_id, generation in commit.generations.items():
+            known = held.get(object_id)
+            if known is not None and known < generation:
+                held[object_id] = generation
+        for object_id in commit.dropped:
+            if object_id in held:
+                held[object_id] = 0
+
+    def _stop_reading(self) -> None:
+        """A commit must be seen, and SQLite's log of changes grows as long as somebody reads."""
+        if self._reader.in_transaction:
+            with told(self._path, "read"):
+                self._reader.execute("COMMIT")
 
     def _uncommitted(self) -> tuple[Changes, ...]:
         """Newest first."""
@@ -275,8 +319,7 @@ class ContentDatabase:
             rows = self._reader.execute(
                 "SELECT text, object FROM entries WHERE folder = ?", (folder_id,)
             ).fetchall()
-        self._check(rows)
-        known = {os.fsdecode(text): object_id for text, object_id in rows}
+        known = self._checked(rows)
         for changes in reversed(uncommitted):
             for text, object_id in changes.entries.get(folder_id, {}).items():
                 if object_id is None:
@@ -284,16 +327,22 @@ class ContentDatabase:
                 else:
                     known[text] = object_id
         self._folders[folder_id] = known
+        self._newest_folder = folder_id
         self._held += len(known)
         while self._held > ENTRIES_HELD and len(self._folders) > _FOLDERS_HELD:
             _folder, oldest = self._folders.popitem(last=False)
             self._held -= len(oldest)
         return known
 
-    def _check(self, rows: list[tuple[bytes, bytes]]) -> None:
+    def _checked(self, rows: list[tuple[bytes, bytes]]) -> dict[str, bytes]:
+        """The rows of a folder as they are kept."""
         if not rows:
-            return
+            return {}
         texts, objects = zip(*rows, strict=True)
         kinds = {*map(type, texts), *map(type, objects)}
         if kinds != {bytes} or not set(map(len, objects)) <= {0, ID_SIZE}:
             raise damaged(self._path, "an entry holds what no ckfs writes")
+        # As os.fsdecode does it, without a call in Python for each.
+        encoding, errors = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
+        names = map(str, texts, repeat(encoding), repeat(errors))
+        return dict(zip(names, objects, strict=True))

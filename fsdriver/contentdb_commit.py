@@ -125,6 +125,10 @@ class Commit:
     ) -> None:
         self.changes = changes
         self.stage = Stage.WAITING
+        self.generations: dict[bytes, int] = {}
+        """Once it has ended well: what it wrote, each over lower ones only."""
+        self.dropped: dict[bytes, int] = {}
+        """Once it has ended well: the objects that went, after what it wrote."""
         self._connection = connection
         self._path = path
         self._gone = gone
@@ -158,21 +162,22 @@ class Commit:
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         try:
-            back = self._write_rows()
+            generations, back = self._write_rows()
             gone = self._drop_unnamed()
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:  # SQLite may have ended it itself
                 connection.execute("ROLLBACK")
             raise
+        self.generations, self.dropped = generations, gone
         for object_id in back:
             self._gone.pop(object_id, None)
         self._gone.update(gone)
         while len(self._gone) > GONE_KEPT:
             self._gone.pop(next(iter(self._gone)))
 
-    def _write_rows(self) -> set[bytes]:
-        """Returns the objects that had no name and have one again."""
+    def _write_rows(self) -> tuple[dict[bytes, int], set[bytes]]:
+        """Returns the generations written, and the objects that had no name and have one again."""
         changes, connection = self.changes, self._connection
         # In the order of the tables, which is quicker than the order of events.
         noted, forgotten = [], []
@@ -188,7 +193,8 @@ class Commit:
         noted.sort()
         generations = {object_id: self._gone[object_id] for object_id in back}
         for object_id, generation in changes.generations.items():
-            generations[object_id] = max(generation, generations.get(object_id, 0))
+            known = min(generation, GENERATION_MAX)
+            generations[object_id] = max(known, generations.get(object_id, 0))
         connection.executemany(
             "INSERT INTO entries VALUES (?, ?, ?) ON CONFLICT (folder, text) DO UPDATE "
             "SET object = excluded.object WHERE object <> excluded.object",
@@ -198,7 +204,7 @@ class Commit:
         connection.executemany(
             "INSERT INTO objects VALUES (?, ?, 0) ON CONFLICT (object) DO UPDATE "
             "SET generation = excluded.generation WHERE generation < excluded.generation",
-            sorted((one, min(number, GENERATION_MAX)) for one, number in generations.items()),
+            sorted(generations.items()),
         )
         # The triggers saw what lost a name that was in the database. Nor must anything stay of what
         # came and went between two commits, or was sealed once more after its last name had gone.
@@ -219,7 +225,7 @@ class Commit:
             "checkpoint = coalesce(?, checkpoint), committed = ?",
             (changes.unclean, changes.checkpoint, int(time.time())),
         )
-        return back
+        return generations, back
 
     def _drop_unnamed(self) -> dict[bytes, int]:
         """What no entry names any more goes, and in a folder that went, all its entries."""

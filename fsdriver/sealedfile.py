@@ -153,7 +153,7 @@ class SealedFile:
         sealed = cls(backing, descriptor, clear, keys, lease, session, writable=True)
         sealed.state.bindings = bindings
         backing.write(descriptor, [sealed.next_header()], 0)
-        sealed.note_written()
+        session.generations.note_new(file_id)
         return sealed
 
     @classmethod

@@ -28,6 +28,10 @@ class Generations(Protocol):
         """One more seal."""
         ...
 
+    def note_new(self, object_id: bytes, /) -> None:
+        """The first seal of what was made just now, under an id drawn for it."""
+        ...
+
 
 class Unknown:
     """On a host that remembers nothing."""
@@ -41,6 +45,9 @@ class Unknown:
         return 0
 
     def note_generation(self, _object_id: bytes, _generation: int, /) -> None:
+        """Forgotten at once."""
+
+    def note_new(self, _object_id: bytes, /) -> None:
         """Forgotten at once."""
 
 
