@@ -68,12 +68,14 @@ class SealedFile:
         backing: Backing,
         descriptor: int,
         clear: ClearHeader,
+        packed: bytes,
         keys: FileKeys,
         lease: Lease,
         session: Session,
         *,
         writable: bool,
     ) -> None:
+        """`packed` is the clear part as the header has it."""
         self.backing = backing
         self.descriptor = descriptor
         self.writable = writable
@@ -91,7 +93,7 @@ class SealedFile:
         self.paged = False
         """Whether its map lay in pages at some time since it was opened."""
         self._journaled: JournaledFile | None = None
-        self._clear = clear.pack()
+        self._clear = packed
         self.locked = False
         """Whether the keys were dropped because the lease ended."""
         self._take_keys(keys)
@@ -150,7 +152,8 @@ class SealedFile:
             lease.wrap_file_key(file_id, file_key, generation),
             keys.commitment,
         )
-        sealed = cls(backing, descriptor, clear, keys, lease, session, writable=True)
+        packed = clear.pack()
+        sealed = cls(backing, descriptor, clear, packed, keys, lease, session, writable=True)
         sealed.state.bindings = bindings
         backing.write(descriptor, [sealed.next_header()], 0)
         session.generations.note_new(file_id)
@@ -185,7 +188,8 @@ class SealedFile:
                 f"{lease.site_id.hex()}: it was moved between sites in the store"
             )
         keys = _open_keys(clear, lease)
-        sealed = cls(backing, descriptor, clear, keys, lease, session, writable=writable)
+        packed = raw[: header.CLEAR_SIZE]
+        sealed = cls(backing, descriptor, clear, packed, keys, lease, session, writable=writable)
         sealed.state = state = header.unseal(raw, sealed._header_cipher)
         sealed._journaled = journaled
         sealed.paged = bool(state.extent_pages)

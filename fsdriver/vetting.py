@@ -47,19 +47,28 @@ class ChunkVetting:
         """
         if self._vetted:
             return
-        seen = self._start() if self._seen is None else self._seen
         end = first + len(nonces) // NONCE_SIZE
+        file = self._file
+        if not first and file.extents is None and end == file.geometry.chunk_count(file.state.size):
+            # The whole of a dense file at once, whatever was seen before.
+            self._judge(file.chunk_set.digest(0, nonces))
+            return
+        seen = self._start() if self._seen is None else self._seen
         for low, high, known in list(seen.segments(first, end)):
             if not known:
                 part = nonces[(low - first) * NONCE_SIZE : (high - first) * NONCE_SIZE]
-                self._seen_set ^= self._file.chunk_set.digest(low, part)
+                self._seen_set ^= file.chunk_set.digest(low, part)
                 seen.add(low, high)
                 self._unseen -= high - low
         if not self._unseen:
-            self._seen = None
-            self._condemned = self._seen_set != self._file.state.chunk_set
-            self._vetted = not self._condemned
-            self.admit()
+            self._judge(self._seen_set)
+
+    def _judge(self, digest: int) -> None:
+        """Every chunk was seen, and this is their set."""
+        self._seen = None
+        self._condemned = digest != self._file.state.chunk_set
+        self._vetted = not self._condemned
+        self.admit()
 
     def _start(self) -> ExtentMap:
         file = self._file

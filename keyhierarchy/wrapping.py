@@ -160,17 +160,17 @@ class FileKeyWrapper:
         self.site_id = require_id(site_id)
         self.generation = generation
         self._siv = _siv(site_key, _FILE_KEY_WRAP)
-        self._context = pack_context(_FILE_KEY_WRAP, site_id, pack_generation(generation))
+        # All of a file's context but its id, which has one length and comes last.
+        place = (_FILE_KEY_WRAP, site_id, pack_generation(generation))
+        self._context = pack_context(*place) + pack(">I", ID_LENGTH)
 
     def wrap(self, file_id: bytes, file_key: bytes) -> bytes:
         """Wrap a file key for the file with this id: 48 bytes."""
-        return self._siv.encrypt(
-            _key(file_key), [self._context + pack_context(require_id(file_id))]
-        )
+        return self._siv.encrypt(_key(file_key), [self._context + require_id(file_id)])
 
     def unwrap(self, file_id: bytes, wrapped: bytes) -> bytes:
         """Open what `wrap` made for the same file, site and generation."""
-        context = self._context + pack_context(require_id(file_id))
+        context = self._context + require_id(file_id)
         file_key = _open(self._siv, wrapped, context)
         if file_key is None:
             raise WrappedKeyInvalid(

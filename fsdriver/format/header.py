@@ -4,9 +4,9 @@ The wrapped file key is opaque here. Nothing of the clear part may be believed b
 part has opened: it is the sealed part's associated data.
 """
 
-import secrets
 import struct
 from dataclasses import dataclass, field
+from secrets import SystemRandom
 from typing import Final, NamedTuple
 
 from cryptography.exceptions import InvalidTag
@@ -25,6 +25,7 @@ SEAL_NONCE_SIZE: Final = 12
 SEALED_SIZE: Final = HEADER_SIZE - CLEAR_SIZE - SEAL_NONCE_SIZE - TAG_SIZE
 """Plaintext bytes of the sealed part."""
 
+_draw: Final = SystemRandom().randbytes
 _SEALED_AT: Final = CLEAR_SIZE + SEAL_NONCE_SIZE
 
 BINDING_SIZE: Final = 16
@@ -260,7 +261,7 @@ def seal(clear: bytes, state: SealedState, cipher: AESGCM, *, nonce: bytes | Non
     `nonce` is for vectors only: every other caller lets 12 random bytes be drawn (FORMAT.md 3.2
     has how many headers that is good for).
     """
-    nonce = nonce or secrets.token_bytes(SEAL_NONCE_SIZE)
+    nonce = nonce or _draw(SEAL_NONCE_SIZE)
     return clear + nonce + cipher.encrypt(nonce, state.pack(), clear)
 
 
