@@ -19,7 +19,8 @@ ROOT: Final = 1
 _REUSED: Final = 1 << 48
 _REFUSED: Final = 1 << 62
 
-Key = tuple[int, int]
+_NOWHERE: Final = -1
+"""The key of an inode that stands for no backing inode."""
 
 
 class Inode:
@@ -44,9 +45,10 @@ class Inode:
         "vetted",
     )
 
-    def __init__(self, number: int, key: Key, kind: int) -> None:
+    def __init__(self, number: int, key: int, kind: int) -> None:
         self.number = number
         self.key = key
+        """Of the backing inode that it stands for (`InodeTable.key_of`)."""
         self.kind = kind
         self.lookups = 0
         self.parent: Inode | None = None
@@ -105,16 +107,21 @@ class Inode:
 
 
 class InodeTable:
-    """All inodes that the kernel knows, by number and by backing inode."""
+    """All inodes that the kernel knows, by number and by backing inode.
+
+    Nearly always the one is the other, so that one look-up serves both, and 100,000 files cost no
+    second table.
+    """
 
     def __init__(self, root: os.stat_result) -> None:
         self._numbers: dict[int, Inode] = {}
-        self._keys: dict[Key, Inode] = {}
-        self.root = Inode(ROOT, (root.st_dev, root.st_ino), stat.S_IFDIR)
+        self._elsewhere: dict[int, Inode] = {}
+        """By key, where the number is another."""
+        self._device = root.st_dev
+        self.root = Inode(ROOT, _NOWHERE, stat.S_IFDIR)
         self.root.lookups = 1
         self._numbers[ROOT] = self.root
-        self._keys[self.root.key] = self.root
-        self._device = root.st_dev
+        self._give_key(self.root, self.key_of(root))
         self._last_refused = _REFUSED
         self._refused: dict[tuple[Inode | None, bytes], Inode] = {}
 
@@ -125,9 +132,36 @@ class InodeTable:
         """None for a number that is not, or no longer, known."""
         return self._numbers.get(number)
 
+    def key_of(self, status: os.stat_result) -> int:
+        """What tells a backing inode from all others: its own number in the store's filesystem."""
+        if status.st_dev == self._device:
+            return status.st_ino
+        return status.st_dev << 64 | status.st_ino
+
     def find(self, status: os.stat_result) -> Inode | None:
         """The inode that stands for this backing inode."""
-        return self._keys.get((status.st_dev, status.st_ino))
+        return self._find(self.key_of(status))
+
+    def _find(self, key: int) -> Inode | None:
+        inode = self._numbers.get(key)
+        if inode is not None and inode.key == key:
+            return inode
+        return self._elsewhere.get(key)
+
+    def _give_key(self, inode: Inode, key: int) -> None:
+        """Let it stand for this backing inode, and nobody else."""
+        before = self._find(key)
+        if before is not None:
+            self._take_key(before)
+        self._take_key(inode)
+        inode.key = key
+        if key != inode.number:
+            self._elsewhere[key] = inode
+
+    def _take_key(self, inode: Inode) -> None:
+        if inode.key != inode.number:
+            self._elsewhere.pop(inode.key, None)
+        inode.key = _NOWHERE
 
     def all(self) -> list[Inode]:
         """Every known inode."""
@@ -135,16 +169,18 @@ class InodeTable:
 
     def enter(self, status: os.stat_result, parent: Inode, name: bytes) -> Inode:
         """The inode of a name that was looked up or made; the caller counts the lookup."""
-        key = (status.st_dev, status.st_ino)
+        key = self.key_of(status)
         kind = stat.S_IFMT(status.st_mode)
-        inode = self._keys.get(key)
+        inode = self._find(key)
         if inode is not None and inode.kind != kind:
             # The backing inode was freed and given out again behind the driver's back.
             self.orphan(inode)
             inode = None
         if inode is None:
             inode = self.enter_nameless(status)
-            self._keys[key] = inode
+            inode.key = key
+            if key != inode.number:
+                self._elsewhere[key] = inode
         elif kind == stat.S_IFDIR and inode is not self.root:
             inode.parent, inode.name = parent, name
             return inode
@@ -158,7 +194,7 @@ class InodeTable:
             number |= 1 << 47
         while number in self._numbers or number <= ROOT:
             number += _REUSED
-        inode = Inode(number, (status.st_dev, status.st_ino), stat.S_IFMT(status.st_mode))
+        inode = Inode(number, _NOWHERE, stat.S_IFMT(status.st_mode))
         self._numbers[number] = inode
         return inode
 
@@ -167,25 +203,20 @@ class InodeTable:
         inode = self._refused.get((parent, name))
         if inode is None:
             self._last_refused += 1
-            inode = Inode(self._last_refused, (-1, self._last_refused), stat.S_IFREG)
+            inode = Inode(self._last_refused, _NOWHERE, stat.S_IFREG)
             inode.add_name(parent, name)
             self._numbers[inode.number] = inode
-            self._keys[inode.key] = inode
             self._refused[parent, name] = inode
         inode.refusal = refusal
         return inode
 
     def replace_key(self, inode: Inode, status: os.stat_result) -> None:
         """The same file now lies in another backing inode."""
-        if self._keys.get(inode.key) is inode:
-            del self._keys[inode.key]
-        inode.key = (status.st_dev, status.st_ino)
-        self._keys[inode.key] = inode
+        self._give_key(inode, self.key_of(status))
 
     def orphan(self, inode: Inode) -> None:
         """Its last name is gone: the backing inode may be given to another file from now on."""
-        if self._keys.get(inode.key) is inode:
-            del self._keys[inode.key]
+        self._take_key(inode)
         inode.parent, inode.links = None, None
 
     def forget(self, number: int, count: int) -> Inode | None:
@@ -200,8 +231,7 @@ class InodeTable:
         """Take an inode out that neither the kernel nor a handle needs."""
         if inode.lookups > 0 or inode.open is not None or inode.number == ROOT:
             return None
-        if self._keys.get(inode.key) is inode:
-            del self._keys[inode.key]
+        self._take_key(inode)
         self._numbers.pop(inode.number, None)
         if inode.refusal is not None:
             self._refused.pop((inode.parent, inode.name), None)

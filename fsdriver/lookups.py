@@ -109,7 +109,7 @@ def _require_own(
         file.check_binding(place.name.binding)
         tree.expectations.meet(place.folder, place.name.text, file.file_id, provisional=False)
     else:
-        probe = Inode(0, (status.st_dev, status.st_ino), stat.S_IFREG)
+        probe = Inode(0, tree.inodes.key_of(status), stat.S_IFREG)
         probe.add_name(parent, name)
         file = tree.opener.open(probe, place, writable=False, read_only=tree.read_only)
         tree.backing.close(file.descriptor)

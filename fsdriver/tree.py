@@ -293,7 +293,7 @@ class Tree:
         if inode.refusal is not None:
             return self.status(self.inodes.root)
         status = self.backing.stat(place.folder.descriptor, place.name.text)
-        if (status.st_dev, status.st_ino) != inode.key:
+        if self.inodes.key_of(status) != inode.key:
             if kind_of(status) != inode.kind:
                 raise refuse(errno.ESTALE)
             # Replaced in the store by a file of the same name: a sync client works so.
