@@ -7,6 +7,9 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PYTEST := $(VENV)/bin/pytest
 FAST := not mounted and not vault and not crash and not slow
+# Much of what the tests do is waiting, for disks, locks and deadlines: one more than there are cores.
+WORKERS ?= $(shell expr $$(nproc) + 1)
+BESIDE := --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help install demo demo-customer-key test check crash crash-states crash-power bench bench-peers format vectors vault-conformance attack-matrix fuzz clean
 
@@ -33,14 +36,14 @@ demo-customer-key: install ## two vaults, and the whole life of a policy on a bu
 	@$(PY) -m bench.demo_customer_key
 
 test: install ## every test: fast, mounted, vault, crash; CHECKED=1 leaves out those of `check`
-	@$(PYTEST) -q $(if $(CHECKED),-m "not ($(FAST))")
+	@$(PYTEST) -q $(BESIDE) $(if $(CHECKED),-m "not ($(FAST))")
 
 check: install ## ruff, mypy --strict, import contracts, fast tests, coverage of the pure core
 	@$(VENV)/bin/ruff check --quiet
 	@$(VENV)/bin/ruff format --check --quiet
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
-	@$(PYTEST) -q -m "$(FAST)" --cov=fsdriver.format --cov=keyhierarchy.wrapping --cov-branch \
+	@$(PYTEST) -q $(BESIDE) -m "$(FAST)" --cov=fsdriver.format --cov=keyhierarchy.wrapping --cov-branch \
 		--cov-report=term-missing:skip-covered --cov-fail-under=100
 
 crash: crash-states

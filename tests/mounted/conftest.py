@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -21,7 +22,37 @@ BOUND_MIB = 4096
 _UNDER_TEST: pytest.StashKey[list[Driven]] = pytest.StashKey()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+ONCE = {
+    ("test_a_real_tree_goes_in_and_comes_back", "1GiB"): 0,
+    ("test_a_real_tree_goes_in_and_comes_back", "64MiB"): -1,
+    ("test_many_random_operations", ""): 0,
+}
+"""Test and parameter, or all of them -> the one transport. These are long, and what they ask of a
+transport the other tests ask of each."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Whatever makes a store to mount is run through each transport."""
+    if "transport" in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("transports").split(",")
+        metafunc.parametrize("transport", chosen, scope="session")
+
+
+def _is_once_too_often(item: pytest.Item) -> bool:
+    name, _bracket, parameters = item.name.rstrip("]").partition("[")
+    chosen = item.config.getoption("transports").split(",")
+    return any(
+        name == test
+        and (not parameter or parameter in parameters.split("-"))
+        and chosen[which] not in parameters.split("-")
+        for (test, parameter), which in ONCE.items()
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left_out = [item for item in items if _is_once_too_often(item)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
     if os.path.exists("/dev/fuse") and os.geteuid() == 0:
         return
     reason = "/dev/fuse is missing" if os.geteuid() == 0 else "mounting a test image takes root"
@@ -71,23 +102,38 @@ def bounded(base: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def start(base: Path, bounded: Path) -> Callable[..., Driven]:
+def stores() -> dict[tuple[str, ...], Driven]:
+    """New stores to be copied, by the options of `ckfs init`."""
+    return {}
+
+
+@pytest.fixture(scope="session")
+def numbers() -> Iterator[int]:
+    """For folders of their own."""
+    return itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def start(
+    base: Path,
+    bounded: Path,
+    stores: dict[tuple[str, ...], Driven],
+    numbers: Iterator[int],
+    transport: str,
+) -> Callable[..., Driven]:
     """Makes a store of its own and its folders; whoever asks for one also ends it."""
-    taken = [0]
-    templates: dict[tuple[str, ...], Driven] = {}
 
     def make(
         name: str, *init: str, extra: tuple[str, ...] = (), backing: Path | None = None
     ) -> Driven:
-        taken[0] += 1
-        stem = f"{taken[0]:03}-" + re.sub(r"\W+", "-", name)[:40]
+        stem = f"{next(numbers):03}-" + re.sub(r"\W+", "-", name)[:40]
         backing = backing or bounded / stem
         backing.mkdir(exist_ok=True)
-        if init not in templates:
-            (bounded / f"template-{len(templates)}").mkdir()
-            place = f"template-{len(templates)}"
-            templates[init] = Driven(base / place, bounded / place).init(*init)
-        return Driven(base / stem, backing, extra).copy_of(templates[init])
+        if init not in stores:
+            place = f"template-{len(stores)}"
+            (bounded / place).mkdir()
+            stores[init] = Driven(base / place, bounded / place).init(*init)
+        return Driven(base / stem, backing, extra, transport).copy_of(stores[init])
 
     return make
 

@@ -108,6 +108,8 @@ class Driven:
     folder: Path
     backing: Path
     extra: tuple[str, ...] = ()
+    transport: str = ""
+    """Of its mounts; empty for the default."""
     _read: int = 0
     _bad: list[dict[str, str]] = field(default_factory=list)
 
@@ -132,7 +134,8 @@ class Driven:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "CKFS_STATE_DIR": str(self.state)}
+        chosen = {"CKFS_TRANSPORT": self.transport} if self.transport else {}
+        return {**os.environ, "CKFS_STATE_DIR": str(self.state), **chosen}
 
     def run(self, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
         """`ckfs` itself."""

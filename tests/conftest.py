@@ -1,0 +1,35 @@
+"""For the whole suite: its options, and which tests stay together when several run at a time."""
+
+from __future__ import annotations
+
+import pytest
+
+from fsdriver.mountoptions import TRANSPORTS
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--transports",
+        default=",".join(TRANSPORTS),
+        help="through which transports tests/mounted goes (default: %(default)s)",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In a worker of pytest-xdist: what shares a module's fixture runs in one; the long ones first.
+
+    A long one that begins last is one that all other workers wait for.
+    """
+    if not getattr(config.option, "loadgroup", False):
+        return
+    for item in items:
+        if isinstance(item, pytest.Function) and _shares(item):
+            transport = getattr(item, "callspec", None) and item.callspec.params.get("transport")
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem} {transport or ''}".strip()))
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def _shares(item: pytest.Function) -> bool:
+    found = item._fixtureinfo.name2fixturedefs.values()
+    return any(one.scope == "module" for definitions in found for one in definitions)
