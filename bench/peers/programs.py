@@ -6,6 +6,7 @@ Password hashing is made cheap where that can be chosen: it is paid at mounts, w
 import subprocess
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import ClassVar
 
 from bench.figures import Kind
@@ -92,7 +93,7 @@ class Rclone(FuseSystem):
     version_words: ClassVar[tuple[str, ...]] = ("version",)
     setting = (
         "crypt over a local folder, --vfs-cache-mode full (random writes need it): answers from a "
-        "plaintext cache, encrypts behind the answer"
+        "plaintext cache, encrypts 5 s after the answer"
     )
 
     def environment(self) -> Mapping[str, str]:
@@ -111,8 +112,6 @@ class Rclone(FuseSystem):
         return [
             *("rclone", "mount", "peer:", str(self.room.mountpoint)),
             *("--vfs-cache-mode", "full", "--cache-dir", str(cache)),
-            # Encrypts at once, not after 5 s, so that it does not do so in another's turn.
-            *("--vfs-write-back", "0s"),
         ]
 
     def unmount(self) -> None:
@@ -121,13 +120,23 @@ class Rclone(FuseSystem):
         super().unmount()
 
     def settle(self) -> None:
-        """It pauses between files: until it has rested for half a second; at most a minute."""
-        end = time.monotonic() + 60
+        """Until its cache has nothing that is not encrypted yet, or it has rested for a minute."""
+        end = time.monotonic() + self.patience
         before = cpu_seconds(self.processes())
-        while time.monotonic() < end:
+        while self._dirty():
             time.sleep(0.5)
             now = cpu_seconds(self.processes())
-            if now - before < 0.01:  # noqa: PLR2004 an idle loop's own ticks
-                return
+            if now - before > 0.05:  # noqa: PLR2004 more than an idle loop's own ticks
+                end = time.monotonic() + self.patience
             before = now
-        raise SystemFailed(f"{self.name}: still encrypting a minute after it had answered")
+            if time.monotonic() > end:
+                raise SystemFailed(f"{self.name}: {self._dirty()} files stay in its cache")
+        super().settle()
+
+    def _dirty(self) -> int:
+        """Files that its own notes beside the cache say are to be uploaded."""
+        found = 0
+        for note in (self.room.place / "cache" / "vfsMeta").rglob("*"):
+            with suppress(OSError):  # deleted meanwhile, or a folder
+                found += b'"Dirty": true' in note.read_bytes()
+        return found
