@@ -21,54 +21,45 @@ _GONE: Final = frozenset((errno.ENODEV, errno.EBADF, errno.ECONNABORTED))
 
 
 class Reader:
-    """Of one descriptor of /dev/fuse that does not block. `wake` is an eventfd that ends it."""
+    """Of one descriptor of /dev/fuse, which blocks."""
 
-    def __init__(self, device: int, wake: int, size: int) -> None:
+    def __init__(self, device: int, size: int) -> None:
         self.buffer = bytearray(size)
         self._device = device
         self._vector = [self.buffer]
-        self._poll = select.poll()
-        self._poll.register(device, select.POLLIN)
-        self._poll.register(wake, select.POLLIN)
-        self._wake = wake
+        poll = select.poll()
+        poll.register(device, select.POLLIN)
+        self._poll = poll.poll
         self._credit = 0
 
     def next(self) -> int:
-        """Bytes of the next request, now in `buffer`; 0 when the mount is gone or `wake` is set."""
+        """Bytes of the next request, now in `buffer`; 0 when the mount is gone."""
         while True:
             try:
-                return os.readv(self._device, self._vector)
-            except BlockingIOError:
-                length = self._spin() if self._credit > 0 else 0
-                if length:
-                    return length
-                if not self._sleep():
-                    return 0
+                if self._credit > 0:
+                    if self._spin():
+                        return os.readv(self._device, self._vector)
+                    self._credit -= 2
+                began = time.monotonic_ns()
+                length = os.readv(self._device, self._vector)
+                if time.monotonic_ns() - began < _CLOSE_NS and self._credit < _TRUST:
+                    self._credit += 1
             except OSError as error:
                 if error.errno in _GONE:
                     return 0
                 # The request was taken back before it could be read.
+            else:
+                return length
 
-    def _spin(self) -> int:
-        """Bytes of a request that came soon; 0 if none did."""
-        readv, device, vector = os.readv, self._device, self._vector
+    def _spin(self) -> bool:
+        """Whether there is a request soon."""
+        poll = self._poll
+        if poll(0):
+            return True
         until = time.monotonic_ns() + _SPIN_NS
         while time.monotonic_ns() < until:
-            try:
-                length = readv(device, vector)
-            except BlockingIOError:
-                continue
-            except OSError:
-                return 0  # `next` finds out
-            self._credit = min(self._credit + 1, _TRUST)
-            return length
-        self._credit -= 2
-        return 0
-
-    def _sleep(self) -> bool:
-        """Until there is something to read; false when there is to be no more."""
-        began = time.monotonic_ns()
-        ready = self._poll.poll()
-        if time.monotonic_ns() - began < _CLOSE_NS:
-            self._credit = min(self._credit + 1, _TRUST)
-        return all(descriptor != self._wake for descriptor, _event in ready)
+            if poll(0):
+                if self._credit < _TRUST:
+                    self._credit += 1
+                return True
+        return False

@@ -77,7 +77,8 @@ class WireTransport:
         filesystem.set_ids_dropped = self._forget_attributes
         self._device = -1
         self._mountpoint = ""
-        self._wake = -1
+        self._ended = trio.Event()
+        self._tell_ended: Callable[[], None] = lambda: None
         self._stopped = False
         self._lock = threading.Lock()
         self._asked = 0
@@ -92,38 +93,41 @@ class WireTransport:
     def open(self, mountpoint: str, options: set[str], source: str) -> None:
         """Mount; raises OSError or MountRefused when the system refuses."""
         self._device = attachment.attach(mountpoint, options, source)
-        os.set_blocking(self._device, False)
         self._mountpoint = mountpoint
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     async def serve(self) -> None:
         """Until the mount is gone or `stop` is called."""
-        await trio.to_thread.run_sync(self._loop)
+        token = trio.lowlevel.current_trio_token()
+        self._tell_ended = lambda: token.run_sync_soon(self._ended.set)
+        # Nothing but a request wakes it, and after `stop` there may be none: so nobody waits.
+        threading.Thread(target=self._run, name="ckfs-requests", daemon=True).start()
+        await self._ended.wait()
 
     def stop(self) -> None:
-        """End `serve`; from any thread."""
-        self._stopped = True  # who is held back is not to wait any longer
-        os.eventfd_write(self._wake, 1)
+        """End `serve`; what is asked from now on gets no answer. From a task of its loop."""
+        with self.exclusive():
+            self._stopped = True
+        self._tell_ended()
 
     def close(self) -> None:
         """Unmount if that has not happened yet."""
         if self._device < 0:
             return
         self._threads.shutdown()
-        if attachment.is_attached(self._device):
-            # Whatever still asks is told that nobody answers any more.
-            os.close(self._device)
-            self._device = -1
+        attached = attachment.is_attached(self._device)
+        # Whoever still asks is told that nobody answers any more.
+        os.close(self._device)
+        self._device = -1
+        if attached:
             with suppress(CkfsError):
                 unmount(self._mountpoint, lazy=True)
-        else:
-            os.close(self._device)
-            self._device = -1
-        os.close(self._wake)
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """The filesystem to oneself, between two requests; on any thread but the loop's."""
+        if self._stopped:
+            yield  # the loop answers no more
+            return
         with self._asking:
             self._asked += 1
         with self._lock:
@@ -133,14 +137,23 @@ class WireTransport:
 
     # The loop
 
+    def _run(self) -> None:
+        try:
+            self._loop()
+        finally:
+            with suppress(trio.RunFinishedError):
+                self._tell_ended()
+
     def _loop(self) -> None:
-        reader = Reader(self._device, self._wake, _BUFFER)
+        reader = Reader(self._device, _BUFFER)
         buffer, view = reader.buffer, memoryview(reader.buffer)
         parse, body = protocol.IN_HEADER.unpack_from, protocol.IN_HEADER.size
         handlers, lock = self._handlers, self._lock
         while length := reader.next():
             _length, opcode, unique, number, uid, gid = parse(buffer)
             with lock:
+                if self._stopped:
+                    return
                 try:
                     answer = handlers[opcode if opcode < protocol.OPCODES else 0](
                         unique, number, view[body:length], uid, gid
