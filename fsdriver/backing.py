@@ -111,13 +111,12 @@ class Backing:
         """(backing name, file type as in `entries`, inode number), without a stat for each."""
         with os.scandir(folder) as listing:
             for entry in listing:
-                kind = (
-                    stat.S_IFDIR
-                    if entry.is_dir(follow_symlinks=False)
-                    else stat.S_IFREG
-                    if entry.is_file(follow_symlinks=False)
-                    else 0
-                )
+                if entry.is_file(follow_symlinks=False):
+                    kind = stat.S_IFREG
+                elif entry.is_dir(follow_symlinks=False):
+                    kind = stat.S_IFDIR
+                else:
+                    kind = stat.S_IFLNK if entry.is_symlink() else 0
                 yield entry.name, kind, entry.inode()
 
     def create_file(self, folder: int, name: str, mode: int) -> int:

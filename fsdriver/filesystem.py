@@ -205,6 +205,16 @@ class Filesystem(Contents):
             opened.listing = listing.begin(self._tree, opened.inode, self._reports)
         return listing.walk(self._tree, opened, start)
 
+    def names(self, handle: int, start: int) -> Iterator[tuple[bytes, int, int, int]]:
+        """(name, inode number, st_mode's type or 0, where to start for the next one).
+
+        As `readdir`, for who wants names alone: nothing is looked at.
+        """
+        opened = self._handles[handle]
+        if opened.listing is None or start == 0:
+            opened.listing = listing.begin(self._tree, opened.inode, self._reports)
+        return listing.names(self._tree, opened, start)
+
     def count_lookup(self, number: int) -> None:
         """An entry of a listing was handed to the kernel."""
         self._inode(number).lookups += 1

@@ -73,6 +73,8 @@ class Listed(NamedTuple):
     text: str
     kind: int
     foreign: bool
+    number: int = 0
+    """Of the backing inode; 0 for an entry that is not there."""
 
 
 class Folder:
@@ -190,18 +192,18 @@ class Folder:
         """Every entry but the driver's own, and the reasons why some of them are foreign."""
         listed: list[Listed] = []
         reasons: list[NameInvalid] = []
-        for text, kind in backing.entries(self.descriptor):
+        for text, kind, number in backing.inodes(self.descriptor):
             if is_own(text):
                 continue
             try:
                 name, _known = self.name_of(backing, text)
-                listed.append(Listed(name, text, kind, foreign=False))
+                listed.append(Listed(name, text, kind, False, number))
             except NameInvalid as error:
                 reasons.append(error)
-                listed.append(Listed(foreign_name(text), text, kind, foreign=True))
+                listed.append(Listed(foreign_name(text), text, kind, True, number))
             except OSError as error:
                 reasons.append(NameInvalid(f"the entry {text!r} cannot be shown: {error.strerror}"))
-                listed.append(Listed(foreign_name(text), text, kind, foreign=True))
+                listed.append(Listed(foreign_name(text), text, kind, True, number))
         return listed, reasons
 
     def is_empty(self, backing: Backing) -> bool:

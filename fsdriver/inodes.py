@@ -163,6 +163,16 @@ class InodeTable:
             self._elsewhere.pop(inode.key, None)
         inode.key = _NOWHERE
 
+    def number_of(self, backing_number: int) -> int:
+        """What a listing says without a status: as `enter` would number a new inode, or does one.
+
+        Never 0: whoever reads folders skips such entries without a word.
+        """
+        inode = self._keys.get((self._device, backing_number))
+        if inode is not None:
+            return inode.number
+        return backing_number if backing_number > ROOT else _REFUSED
+
     def all(self) -> list[Inode]:
         """Every known inode."""
         return list(self._numbers.values())

@@ -4,7 +4,9 @@ An entry that somebody deleted in the store is listed as an empty file without p
 nobody can open: a smaller folder would tell no one. Whoever removes that name accepts the loss.
 """
 
+import stat
 from collections.abc import Iterator
+from typing import Final
 
 from fsdriver import lookups
 from fsdriver.attributes import Attributes
@@ -14,6 +16,8 @@ from fsdriver.handles import Handle
 from fsdriver.inodes import Inode
 from fsdriver.reports import Reports
 from fsdriver.tree import Tree
+
+_DOTS: Final = 2
 
 
 def begin(tree: Tree, parent: Inode, reports: Reports) -> list[Listed]:
@@ -62,6 +66,21 @@ def walk(tree: Tree, handle: Handle, start: int) -> Iterator[tuple[bytes, Attrib
             yield listed.name, tree.attributes(inode, status), at + len(dots) + 1
         finally:
             tree.inodes.drop_if_unused(inode)
+
+
+def names(tree: Tree, handle: Handle, start: int) -> Iterator[tuple[bytes, int, int, int]]:
+    """(name, inode number, st_mode's type or 0, where to start for the next one): no status."""
+    parent = handle.inode
+    above = parent.parent or parent
+    yield from [
+        (b".", parent.number, stat.S_IFDIR, 1),
+        (b"..", above.number, stat.S_IFDIR, _DOTS),
+    ][start:]
+    listing = handle.listing or []
+    number_of = tree.inodes.number_of
+    for at in range(max(0, start - _DOTS), len(listing)):
+        name, _text, kind, _foreign, number = listing[at]
+        yield name, number_of(number), kind, at + _DOTS + 1
 
 
 def _why_not(tree: Tree, folder: Folder, text: str, error: OSError) -> EntryMissing | None:

@@ -1,5 +1,6 @@
 """The `-o` options of a mount: which there are, and which of them are whose business."""
 
+import os
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -54,7 +55,7 @@ class MountOptions:
     read_only: bool = False
     recover: bool = False
     """Accept what a driver on another host left unsealed."""
-    kernel: set[str] = field(default_factory=lambda: {"default_permissions"})
+    kernel: set[str] = field(default_factory=set)
     uid: int | None = None
     gid: int | None = None
     entry_timeout: float = TIMEOUT
@@ -93,6 +94,10 @@ def parse(texts: list[str]) -> MountOptions:
             raise WrongArguments(f"the mount option {name} does not take {value!r}") from None
     options.read_only = "ro" in options.kernel
     options.kernel.discard("atime")
+    if "allow_other" in options.kernel or os.geteuid() != 0:
+        # Where only root may enter, nobody is stopped by permission bits, and not to look at them
+        # saves the kernel a question after every change in a folder.
+        options.kernel.add("default_permissions")
     return options
 
 

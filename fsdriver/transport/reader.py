@@ -10,6 +10,7 @@ import errno
 import os
 import select
 import time
+from collections.abc import Callable
 from typing import Final
 
 _SPIN_NS: Final = 40_000
@@ -21,10 +22,14 @@ _GONE: Final = frozenset((errno.ENODEV, errno.EBADF, errno.ECONNABORTED))
 
 
 class Reader:
-    """Of one descriptor of /dev/fuse, which blocks."""
+    """Of one descriptor of /dev/fuse, which blocks.
 
-    def __init__(self, device: int, size: int) -> None:
+    `idle` is called as long as nobody asks for anything, until it says that nothing is left to do.
+    """
+
+    def __init__(self, device: int, size: int, idle: Callable[[], bool]) -> None:
         self.buffer = bytearray(size)
+        self._idle = idle
         self._device = device
         self._vector = [self.buffer]
         poll = select.poll()
@@ -36,6 +41,9 @@ class Reader:
         """Bytes of the next request, now in `buffer`; 0 when the mount is gone."""
         while True:
             try:
+                poll = self._poll
+                while not poll(0) and self._idle():
+                    pass
                 if self._credit > 0:
                     if self._spin():
                         return os.readv(self._device, self._vector)

@@ -34,8 +34,10 @@ _BUFFER: Final = MAX_WRITE + 4096
 _MAX_BACKGROUND: Final = 64
 _THREADS: Final = 16
 _PAUSE_SECONDS: Final = 0.01
-_PROMPT_SECONDS: Final = 0.0002
-"""A wait that was shorter than this costs less than to hand it to another thread."""
+_PROMPT_SECONDS: Final = 0.0005
+"""A wait that is shorter than this costs less than to hand it to another thread."""
+_DOUBT: Final = 1.5
+"""How much longer a wait is taken to be after each one that was longer than thought."""
 
 _WANTED: Final = (
     InitFlag.ASYNC_READ
@@ -85,8 +87,8 @@ class WireTransport:
         """How many threads wait for a moment between two requests."""
         self._asking = threading.Lock()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="ckfs-wait")
-        self._last_wait = 1.0
-        """Seconds that the last wait for a disk took."""
+        self._usual_wait = _PROMPT_SECONDS / 2
+        """Seconds that a wait for the disk takes; a single slow one may have had other reasons."""
 
     # Mount and unmount
 
@@ -145,7 +147,7 @@ class WireTransport:
                 self._tell_ended()
 
     def _loop(self) -> None:
-        reader = Reader(self._device, _BUFFER)
+        reader = Reader(self._device, _BUFFER, self._idle)
         buffer, view = reader.buffer, memoryview(reader.buffer)
         parse, body = protocol.IN_HEADER.unpack_from, protocol.IN_HEADER.size
         handlers, lock = self._handlers, self._lock
@@ -166,6 +168,10 @@ class WireTransport:
             if self._asked:
                 # Locks know no queue: whoever waits would starve under load.
                 time.sleep(0)
+
+    def _idle(self) -> bool:
+        with self._lock:
+            return not self._stopped and self._requests.idle()
 
     def _reply(self, answer: Answer) -> None:
         try:
@@ -188,7 +194,7 @@ class WireTransport:
 
     def _later(self, unique: int, wait: Callable[[], None], then: Callable[[], Answer]) -> Answer:
         """In place while the disk is so fast that another thread would cost more."""
-        if self._last_wait < _PROMPT_SECONDS:
+        if self._usual_wait < _PROMPT_SECONDS:
             self._timed(wait)
             return then()
         self._threads.submit(self._wait, unique, wait, then)
@@ -199,7 +205,8 @@ class WireTransport:
         try:
             wait()
         finally:
-            self._last_wait = time.monotonic() - began
+            taken = time.monotonic() - began
+            self._usual_wait = min(taken, self._usual_wait * _DOUBT + _PROMPT_SECONDS / 16)
 
     def _wait(self, unique: int, wait: Callable[[], None], then: Callable[[], Answer]) -> None:
         try:
