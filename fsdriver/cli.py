@@ -126,8 +126,8 @@ def mount(
             "--options",
             metavar="OPT[,OPT...]",
             help="ro, allow_other, default_permissions (on but for root alone), uid=N, gid=N (who "
-            "files are shown as belonging to), noatime, nosuid, suid, nodev, dev, noexec, sync, recover "
-            "(accept files that a driver killed on another host left unsealed), "
+            "files are shown as belonging to), noatime, nosuid, suid, nodev, dev, noexec, sync, "
+            "recover (accept files that a driver killed on another host left unsealed), "
             "entry_timeout=SECONDS, attr_timeout=SECONDS, writeback, nowriteback (whether the "
             "kernel gathers writes); fstab's own words are ignored.",
         ),

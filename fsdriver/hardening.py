@@ -50,3 +50,9 @@ def folders_open() -> int:
     """How many folders may be kept open: a share of the descriptors, the rest is for files."""
     soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(16, min(1024, soft // 4))
+
+
+def files_resting() -> int:
+    """How many files that nobody has open may be kept open: a smaller share."""
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(1024, soft // 8)

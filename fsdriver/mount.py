@@ -154,6 +154,7 @@ class Mount:
             chunk_size=self.document.chunk_size,
             plaintext_names=self.document.names == "plaintext",
             folders_open=hardening.folders_open(),
+            files_resting=hardening.files_resting(),
             session=session,
             entries=started.entries,
             owner=(options.uid, options.gid),

@@ -230,10 +230,12 @@ class Namespace:
 
     def gone(self, inode: Inode | None, status: os.stat_result, parent: Inode, name: bytes) -> None:
         if inode is None:
+            if status.st_nlink <= 1:
+                self._tree.resting.drop((status.st_dev, status.st_ino))
             return
         inode.remove_name(parent, name)
         if status.st_nlink <= 1 or kind_of(status) == stat.S_IFDIR:
-            self._tree.inodes.orphan(inode)
+            self._tree.orphan(inode)
 
     def remove_directory(self, parent: Inode, name: bytes) -> None:
         """ENOTEMPTY unless only the driver's own files are left in it."""

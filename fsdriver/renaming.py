@@ -313,7 +313,7 @@ class Renaming:
         if status.st_nlink == 1:
             self._tree.inodes.replace_key(inode, new_status)
         else:
-            self._tree.inodes.orphan(inode)
+            self._tree.orphan(inode)
 
 
 def _swap_names(

@@ -53,6 +53,7 @@ class SealedFile:
         "extents",
         "file_id",
         "geometry",
+        "header",
         "lease",
         "locked",
         "paged",
@@ -84,6 +85,8 @@ class SealedFile:
         self.file_id = clear.file_id
         self.geometry = Geometry.of(clear.chunk_size)
         self.state = SealedState()
+        self.header = b""
+        """The newest that was verified or written, 512 bytes."""
         self.extents: ExtentMap | None = None
         """Chunks present in a sparse file; None for a dense one."""
         self.trimmed = 0
@@ -191,6 +194,7 @@ class SealedFile:
         packed = raw[: header.CLEAR_SIZE]
         sealed = cls(backing, descriptor, clear, packed, keys, lease, session, writable=writable)
         sealed.state = state = header.unseal(raw, sealed._header_cipher)
+        sealed.header = raw
         sealed._journaled = journaled
         sealed.paged = bool(state.extent_pages)
         sealed._judge(length)
@@ -293,7 +297,7 @@ class SealedFile:
         state.generation = self.state.generation + 1
         state.session = self.session.id
         state.dirty = False
-        sealed = header.seal(self._clear, state, self._header_cipher)
+        self.header = sealed = header.seal(self._clear, state, self._header_cipher)
         length = self.geometry.ciphertext_size(state.size)
         self._journaled = journal.append(draft, self.file_id, self.descriptor, sealed, length, cut)
         self.state = state
@@ -319,7 +323,8 @@ class SealedFile:
         """The header of the present state, one generation on."""
         self.state.generation += 1
         self.state.session = self.session.id
-        return header.seal(self._clear, self.state, self._header_cipher)
+        self.header = sealed = header.seal(self._clear, self.state, self._header_cipher)
+        return sealed
 
     def write_header(self) -> None:
         """Make the present state the sealed one; the file's times stay as they were."""

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from fsdriver import resting
 from fsdriver.allocation import AllocatedFile
 from fsdriver.attributes import AttributeView
 from fsdriver.backing import Backing
@@ -54,6 +55,7 @@ class Tree:
         chunk_size: int,
         plaintext_names: bool,
         folders_open: int = 256,
+        files_resting: int = resting.FILES,
         session: Session | None = None,
         entries: Entries | None = None,
         owner: tuple[int | None, int | None] = (None, None),
@@ -67,6 +69,7 @@ class Tree:
         self.site = sites
         self._plaintext_names = plaintext_names
         self._folders_open = folders_open
+        self.resting = resting.RestingFiles(backing, files_resting)
         self.session = session or Session()
         self.expectations = Expectations(entries, self.session)
         lengths = self.session.journal.lengths if self.session.journal else {}
@@ -180,6 +183,7 @@ class Tree:
         What the kernel has cached of them is the transport's to drop.
         """
         locked = []
+        self.resting.drop_all(lambda content: content.file.lease.site_id == site_id)
         for inode in self.inodes.all():
             folder = inode.folder or (inode.parent.folder if inode.parent else None)
             content = inode.open
@@ -196,6 +200,11 @@ class Tree:
                     self.report(inode, error)
         return locked
 
+    def orphan(self, inode: Inode) -> None:
+        """Its last name is gone: only who has it open can still reach it."""
+        self.resting.drop(inode.key)
+        self.inodes.orphan(inode)
+
     def discard(self, inode: Inode) -> None:
         """A directory inode that nobody needs any more."""
         self.changed_in.pop(inode, None)
@@ -206,6 +215,7 @@ class Tree:
 
     def close(self) -> None:
         """Give every descriptor back."""
+        self.resting.drop_all()
         for inode in self.inodes.all():
             self._shut(inode)
             if inode.open is not None:
@@ -304,11 +314,30 @@ class Tree:
 
     def open_content(self, inode: Inode, *, writable: bool) -> AllocatedFile:
         """The content of a file, shared with everybody who has it open already."""
-        if inode.open is None:
-            inode.open = AllocatedFile(self._open_sealed(inode, writable=writable), self.buffers)
+        content = inode.open or self._take_up(inode)
+        if content is None:
+            content = AllocatedFile(self._open_sealed(inode, writable=writable), self.buffers)
         elif writable:
-            self._make_writable(inode, inode.open.file)
-        return inode.open
+            self._make_writable(inode, content.file)
+        inode.open = content
+        return content
+
+    def _take_up(self, inode: Inode) -> AllocatedFile | None:
+        """A file that rests, if it is the one that an open would find; it is the caller's then."""
+        if inode.foreign or inode.refusal is not None:
+            return None
+        place = self.place(inode)
+        folder, name = place.folder, place.name
+        content = self.resting.take(inode.key, folder.descriptor, name.text)
+        if content is not None:
+            try:
+                content.file.check_binding(name.binding)
+                self.expectations.meet(folder, name.text, content.file.file_id, provisional=False)
+            except BaseException:
+                self.resting.put(inode.key, content)
+                self.resting.drop(inode.key)
+                raise
+        return content
 
     def _make_writable(self, inode: Inode, file: SealedFile) -> None:
         """One header in memory for each file: a reader's is upgraded, not opened twice."""
@@ -333,8 +362,9 @@ class Tree:
         finally:
             inode.vetted |= content.vetted
             inode.open = None
-            content.forget()
-            self.backing.close(content.file.descriptor)
+            self.resting.put(inode.key, content)
+            if inode.parent is None:
+                self.resting.drop(inode.key)  # it has no name left
             self.inodes.drop_if_unused(inode)
 
     @contextmanager
@@ -345,6 +375,15 @@ class Tree:
                 self._make_writable(inode, inode.open.file)
             inode.open.file.unlock()
             yield inode.open.file
+            return
+        content = self._take_up(inode)
+        if content is not None:
+            try:
+                if writable:
+                    self._make_writable(inode, content.file)
+                yield content.file
+            finally:
+                self.resting.put(inode.key, content)
             return
         file = self._open_sealed(inode, writable=writable)
         try:
