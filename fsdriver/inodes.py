@@ -168,7 +168,7 @@ class InodeTable:
 
         Never 0: whoever reads folders skips such entries without a word.
         """
-        inode = self._keys.get((self._device, backing_number))
+        inode = self._find(backing_number)
         if inode is not None:
             return inode.number
         return backing_number if backing_number > ROOT else _REFUSED

@@ -231,7 +231,7 @@ class Namespace:
     def gone(self, inode: Inode | None, status: os.stat_result, parent: Inode, name: bytes) -> None:
         if inode is None:
             if status.st_nlink <= 1:
-                self._tree.resting.drop((status.st_dev, status.st_ino))
+                self._tree.resting.drop(self._tree.inodes.key_of(status))
             return
         inode.remove_name(parent, name)
         if status.st_nlink <= 1 or kind_of(status) == stat.S_IFDIR:

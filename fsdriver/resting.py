@@ -13,24 +13,24 @@ from typing import Final
 from fsdriver.allocation import AllocatedFile
 from fsdriver.backing import Backing
 from fsdriver.format.geometry import HEADER_SIZE
-from fsdriver.inodes import Key
+from fsdriver.sealedfile import SealedFile
 
 FILES: Final = 1024
 """At most; each holds a descriptor, and about 4 KiB of memory."""
 
 
 class RestingFiles:
-    """Of one mount, by (device, inode) of the backing file."""
+    """Of one mount, by the key of the backing file (`InodeTable.key_of`)."""
 
     def __init__(self, backing: Backing, limit: int = FILES) -> None:
         self._backing = backing
         self._limit = limit
-        self._files: OrderedDict[Key, AllocatedFile] = OrderedDict()
+        self._files: OrderedDict[int, AllocatedFile] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._files)
 
-    def put(self, key: Key, content: AllocatedFile) -> None:
+    def put(self, key: int, content: AllocatedFile) -> None:
         """A sealed file whose last handle was closed; from here on it is closed here."""
         content.forget()
         self.drop(key)
@@ -44,39 +44,37 @@ class RestingFiles:
             _key, oldest = self._files.popitem(last=False)
             self._close(oldest)
 
-    def take(self, key: Key, folder: int, text: str) -> AllocatedFile | None:
-        """The file that rests under this key, if the name still leads to it unchanged.
+    def __contains__(self, key: int) -> bool:
+        return key in self._files
 
-        `text` in the open folder `folder` is a name of it. Raises nothing: who opens it anew does.
+    def take(self, key: int, length: int) -> AllocatedFile | None:
+        """The file that rests under this key, if its header and its length are still the same.
+
+        `length`: of what the name leads to, which is the same backing file. Raises nothing: who
+        opens it anew does.
         """
-        content = self._files.pop(key, None)
-        if content is None:
-            return None
+        content = self._files.pop(key)
         try:
-            if self._is_unchanged(content, key, folder, text):
+            if self._is_unchanged(content.file, length):
                 return content
         except OSError:
             pass  # the open that follows says why
         self._close(content)
         return None
 
-    def _is_unchanged(self, content: AllocatedFile, key: Key, folder: int, text: str) -> bool:
-        file = content.file
+    def _is_unchanged(self, file: SealedFile, length: int) -> bool:
         if not file.lease.valid:
-            return False
-        status = self._backing.stat(folder, text)
-        if (status.st_dev, status.st_ino) != key:
             return False
         journaled = file.journaled
         if journaled is not None:
             # The store may still have an older one; the journal's is the newest.
             return journaled.header == file.header
         return (
-            status.st_size == file.geometry.ciphertext_size(file.state.size)
+            length == file.geometry.ciphertext_size(file.state.size)
             and self._backing.read(file.descriptor, HEADER_SIZE, 0) == file.header
         )
 
-    def drop(self, key: Key) -> None:
+    def drop(self, key: int) -> None:
         """The file is removed, or is no longer what it was."""
         content = self._files.pop(key, None)
         if content is not None:

@@ -324,11 +324,14 @@ class Tree:
 
     def _take_up(self, inode: Inode) -> AllocatedFile | None:
         """A file that rests, if it is the one that an open would find; it is the caller's then."""
-        if inode.foreign or inode.refusal is not None:
+        if inode.key not in self.resting:
             return None
-        place = self.place(inode)
-        folder, name = place.folder, place.name
-        content = self.resting.take(inode.key, folder.descriptor, name.text)
+        folder, name = self.place(inode)
+        status = self.backing.stat(folder.descriptor, name.text)
+        if self.inodes.key_of(status) != inode.key:
+            self.resting.drop(inode.key)
+            return None
+        content = self.resting.take(inode.key, status.st_size)
         if content is not None:
             try:
                 content.file.check_binding(name.binding)
