@@ -8,7 +8,7 @@ import msgspec
 import typer
 from rich.console import Console
 
-from bench import peers, report
+from bench import peers, report, scale_memory
 from bench.figures import Run, Where, save
 from bench.mounted import Plan, Refused, measure
 from bench.mounted_place import PlaceRefused
@@ -157,6 +157,10 @@ def _present(runs: list[Run], asked: Asked) -> None:
             Console().print(table(medians(run)))
     if with_ours:
         report.present([*with_ours], to=asked.to, append=asked.append)
+    for run in runs:
+        grid = scale_memory.touched(run)
+        if grid is not None:
+            Console().print(table(grid))
 
 
 def _refuse(text: str) -> NoReturn:
