@@ -27,7 +27,7 @@ TEMPORARY: Final = ".ckfs-tmp-"
 FOREIGN_SUFFIX: Final = b".ckfs-foreign"
 """What an entry that this folder did not write is shown with."""
 
-_NAMES_KEPT: Final = 4096
+NAMES_KEPT: Final = 32768
 
 
 class Site:
@@ -77,13 +77,54 @@ class Listed(NamedTuple):
     """Of the backing inode; 0 for an entry that is not there."""
 
 
+class KeptNames:
+    """A bound on the names that the folders of a mount keep, all together; about 300 bytes each."""
+
+    __slots__ = ("_caches", "_held")
+
+    def __init__(self) -> None:
+        self._caches: list[dict[bytes, BackingName]] = []
+        self._held = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether one more name would make room for itself."""
+        return self._held >= NAMES_KEPT
+
+    def keep(self, cache: dict[bytes, BackingName], name: bytes, known: BackingName) -> None:
+        """In `cache`; once there are too many, all go."""
+        if self._held >= NAMES_KEPT:
+            for one in self._caches:
+                one.clear()
+            self._caches.clear()
+            self._held = 0
+        if not cache:
+            self._caches.append(cache)
+        cache[name] = known
+        self._held += 1
+
+
 class Folder:
     """An open backing folder whose record has been verified."""
 
-    __slots__ = ("_known", "descriptor", "directory_id", "plaintext_names", "record", "site")
+    __slots__ = (
+        "_kept",
+        "_known",
+        "descriptor",
+        "directory_id",
+        "plaintext_names",
+        "record",
+        "site",
+    )
 
     def __init__(
-        self, descriptor: int, site: Site, record: DirectoryRecord, *, plaintext_names: bool
+        self,
+        descriptor: int,
+        site: Site,
+        record: DirectoryRecord,
+        *,
+        plaintext_names: bool,
+        kept: KeptNames | None = None,
     ) -> None:
         self.descriptor = descriptor
         self.site = site
@@ -91,6 +132,7 @@ class Folder:
         self.directory_id = record.directory_id
         self.plaintext_names = plaintext_names
         self._known: dict[bytes, BackingName] = {}
+        self._kept = kept or KeptNames()
 
     def lock(self) -> None:
         """Forget the names that were decrypted."""
@@ -115,9 +157,7 @@ class Folder:
             known = BackingName(LONG_ENTRY + _digest(sidecar), binding, sidecar)
         else:
             known = BackingName(text, binding)
-        if len(self._known) >= _NAMES_KEPT:
-            self._known.clear()
-        self._known[name] = known
+        self._kept.keep(self._known, name, known)
         return known
 
     def name_of(self, backing: Backing, text: str) -> tuple[bytes, BackingName]:
@@ -132,8 +172,8 @@ class Folder:
             encrypted = sidecar.decode("ascii", "replace")
         name, binding = self.site.names.decrypt_name(self.record.directory_id, encrypted)
         known = BackingName(text, binding, sidecar)
-        if len(self._known) < _NAMES_KEPT:
-            self._known.setdefault(name, known)
+        if not self._kept.full and name not in self._known:
+            self._kept.keep(self._known, name, known)
         return name, known
 
     def _read_sidecar(self, backing: Backing, text: str) -> bytes:

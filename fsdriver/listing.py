@@ -60,8 +60,7 @@ def walk(tree: Tree, handle: Handle, start: int) -> Iterator[tuple[bytes, Attrib
             status = tree.status(tree.inodes.root)
             inode = tree.inodes.enter_refused(parent, listed.name, reason)
         else:
-            place = lookups.place_of(folder, listed)
-            inode = lookups.enter(tree, parent, listed.name, place, status, foreign=listed.foreign)
+            inode = lookups.enter_listed(tree, parent, folder, listed, status)
         try:
             yield listed.name, tree.attributes(inode, status), at + len(dots) + 1
         finally:

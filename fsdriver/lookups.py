@@ -13,11 +13,18 @@ from fsdriver.tree import Tree
 _FOREIGN = BackingName("", bytes(16))
 
 
-def place_of(folder: Folder, listed: Listed) -> Place:
-    """Of an entry of a listing."""
+def enter_listed(
+    tree: Tree, parent: Inode, folder: Folder, listed: Listed, status: os.stat_result
+) -> Inode:
+    """The inode of an entry of a listing; the caller counts the lookup."""
     if listed.foreign:
-        return Place(folder, _FOREIGN._replace(text=listed.text))
-    return Place(folder, folder.backing_name(listed.name))
+        place = Place(folder, _FOREIGN._replace(text=listed.text))
+    elif status.st_nlink == 1:
+        # Nobody asks for its place, and to encrypt its name once more costs as much as the rest.
+        return tree.inodes.enter(status, parent, listed.name)
+    else:
+        place = Place(folder, folder.backing_name(listed.name))
+    return enter(tree, parent, listed.name, place, status, foreign=listed.foreign)
 
 
 def find(tree: Tree, parent: Inode, name: bytes) -> tuple[Place, os.stat_result, bool]:

@@ -4,11 +4,10 @@ Says nothing of reading or writing content; openfile.py does. One instance stand
 whatever the number of its links and handles.
 """
 
-import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from hmac import compare_digest
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -35,9 +34,6 @@ if TYPE_CHECKING:
     from fsdriver.format.extents import ExtentMap
 
 
-_FILE_ID_SIZE: Final = 16
-
-
 class SealedFile:
     """An open backing file whose header has been verified."""
 
@@ -46,6 +42,7 @@ class SealedFile:
         "_header_cipher",
         "_journaled",
         "_keys",
+        "_prepared",
         "backing",
         "chunk_set",
         "cipher",
@@ -68,22 +65,22 @@ class SealedFile:
         self,
         backing: Backing,
         descriptor: int,
-        clear: ClearHeader,
-        packed: bytes,
-        keys: FileKeys,
+        file_id: bytes,
+        chunk_size: int,
+        clear: bytes,
         lease: Lease,
         session: Session,
         *,
         writable: bool,
     ) -> None:
-        """`packed` is the clear part as the header has it."""
+        """`clear` is the clear part as the header has it. Its keys are still to be taken."""
         self.backing = backing
         self.descriptor = descriptor
         self.writable = writable
         self.lease = lease
         self.session = session
-        self.file_id = clear.file_id
-        self.geometry = Geometry.of(clear.chunk_size)
+        self.file_id = file_id
+        self.geometry = Geometry.of(chunk_size)
         self.state = SealedState()
         self.header = b""
         """The newest that was verified or written, 512 bytes."""
@@ -96,10 +93,10 @@ class SealedFile:
         self.paged = False
         """Whether its map lay in pages at some time since it was opened."""
         self._journaled: JournaledFile | None = None
-        self._clear = packed
+        self._clear = clear
         self.locked = False
         """Whether the keys were dropped because the lease ended."""
-        self._take_keys(keys)
+        self._prepared = False
 
     def _take_keys(self, keys: FileKeys) -> None:
         self._header_cipher = AESGCM(keys.header_key)
@@ -114,6 +111,7 @@ class SealedFile:
                 self.seal()
         finally:
             self.locked = True
+            self._prepared = False
             for secret in ("_header_cipher", "_keys", "cipher", "chunk_set"):
                 if hasattr(self, secret):
                     delattr(self, secret)
@@ -128,8 +126,13 @@ class SealedFile:
 
     def prepare_content(self) -> None:
         """Set up the ciphers of content, which an open for a rename or a stat never needs."""
-        self.cipher = ChunkCipher(self._keys.chunk_key, self.file_id)
-        self.chunk_set = self.cipher.chunk_set
+        if not self._prepared:
+            self._use(ChunkCipher(self._keys.chunk_key, self.file_id))
+
+    def _use(self, cipher: ChunkCipher) -> None:
+        self.cipher = cipher
+        self.chunk_set = cipher.chunk_set
+        self._prepared = True
 
     @classmethod
     def create(
@@ -142,24 +145,23 @@ class SealedFile:
         bindings: tuple[bytes, ...],
     ) -> "SealedFile":
         """Give a new, empty backing file its key and its header."""
-        drawn = os.urandom(_FILE_ID_SIZE + filekeys.FILE_KEY_SIZE)
-        file_id, file_key = drawn[:_FILE_ID_SIZE], drawn[_FILE_ID_SIZE:]
-        keys = filekeys.derive(file_key, file_id)
-        # Read once: a renewal on another thread may bring the next generation in between.
-        generation = lease.generation
-        clear = ClearHeader(
+        fresh = session.fresh_keys.take(lease, chunk_size)
+        sealed = cls(
+            backing,
+            descriptor,
+            fresh.file_id,
             chunk_size,
-            generation,
-            file_id,
-            lease.site_id,
-            lease.wrap_file_key(file_id, file_key, generation),
-            keys.commitment,
+            fresh.clear,
+            lease,
+            session,
+            writable=True,
         )
-        packed = clear.pack()
-        sealed = cls(backing, descriptor, clear, packed, keys, lease, session, writable=True)
+        sealed._keys = fresh.keys
+        sealed._header_cipher = fresh.header_cipher
+        sealed._use(fresh.cipher)
         sealed.state.bindings = bindings
         backing.write(descriptor, [sealed.next_header()], 0)
-        session.generations.note_new(file_id)
+        session.generations.note_new(fresh.file_id)
         return sealed
 
     @classmethod
@@ -191,8 +193,17 @@ class SealedFile:
                 f"{lease.site_id.hex()}: it was moved between sites in the store"
             )
         keys = _open_keys(clear, lease)
-        packed = raw[: header.CLEAR_SIZE]
-        sealed = cls(backing, descriptor, clear, packed, keys, lease, session, writable=writable)
+        sealed = cls(
+            backing,
+            descriptor,
+            clear.file_id,
+            clear.chunk_size,
+            raw[: header.CLEAR_SIZE],
+            lease,
+            session,
+            writable=writable,
+        )
+        sealed._take_keys(keys)
         sealed.state = state = header.unseal(raw, sealed._header_cipher)
         sealed.header = raw
         sealed._journaled = journaled

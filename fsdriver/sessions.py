@@ -9,6 +9,8 @@ that it knows (contentdb.py): only what may have been in the works is recovered.
 import os
 from typing import TYPE_CHECKING, Protocol
 
+from fsdriver.freshkeys import FreshKeys
+
 if TYPE_CHECKING:
     from fsdriver.journal import Journal, Pending
 
@@ -61,6 +63,7 @@ class Session:
         "checkpoints_begun",
         "checkpoints_ended",
         "follows_one",
+        "fresh_keys",
         "generations",
         "id",
         "journal",
@@ -82,6 +85,7 @@ class Session:
         self.unsealed: set[bytes] = set()
         """Files of this session whose last seal failed, by file id."""
         self.generations: Generations = Unknown()
+        self.fresh_keys = FreshKeys()
         self.journal: Pending | None = None
         """What is not in its place yet."""
         self._writing: Journal | None = None

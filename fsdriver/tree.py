@@ -27,6 +27,7 @@ from fsdriver.folder import (
     TEMPORARY,
     BackingName,
     Folder,
+    KeptNames,
     Site,
     is_own,
     kind_of,
@@ -64,6 +65,7 @@ class Tree:
         self.backing = backing
         self.geometry = Geometry(chunk_size)
         self.buffers = Buffers()
+        self._kept_names = KeptNames()
         self.report = report
         self.read_only = False
         self.site = sites
@@ -169,7 +171,9 @@ class Tree:
                 "the folder was sealed under another name: it was moved or swapped in the store"
             )
         self.expectations.meet_record(record)
-        return Folder(descriptor, site, record, plaintext_names=self._plaintext_names)
+        return Folder(
+            descriptor, site, record, plaintext_names=self._plaintext_names, kept=self._kept_names
+        )
 
     def _shut(self, inode: Inode) -> None:
         folder = inode.folder
@@ -182,6 +186,7 @@ class Tree:
 
         What the kernel has cached of them is the transport's to drop.
         """
+        self.session.fresh_keys.drop(site_id)
         locked = []
         self.resting.drop_all(lambda content: content.file.lease.site_id == site_id)
         for inode in self.inodes.all():
