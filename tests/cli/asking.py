@@ -10,6 +10,8 @@ import sys
 import traceback
 from pathlib import Path
 
+from tests.mounted.driving import detach
+
 NOBODY = 65534
 
 # Everything is imported before the rights are given up: another user may not be able to read the
@@ -17,6 +19,7 @@ NOBODY = 65534
 AS_USER = """
 import os, sys
 import encodings.idna, fsdriver.cli, fsdriver.mount, fsdriver.inspection, fsdriver.store
+import fsdriver.transport.pyfuse3, fsdriver.transport.wire, importlib.metadata
 import keyhierarchy.creation, keyhierarchy.servicekeys, subprocess, ctypes, json, shutil, traceback
 import zoneinfo, typer.rich_utils, click.shell_completion, asyncio.base_events, trio._core._io_epoll
 uid = int(sys.argv[1])
@@ -85,6 +88,10 @@ def in_own_namespace(work, device):
         try:
             assert ctypes.CDLL(None).unshare(0x00020000) == 0  # CLONE_NEWNS
             subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+            # What other tests have mounted must not live on in here when they unmount it.
+            for line in Path("/proc/self/mounts").read_text().splitlines():
+                if " fuse.ckfs " in line:
+                    detach(line.split()[1].encode().decode("unicode_escape"))
             subprocess.run(["mount", "--bind", device, "/dev/fuse"], check=True)
             work()
             code = 0
