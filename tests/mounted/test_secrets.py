@@ -112,7 +112,7 @@ def test_keys_stay_in_memory(spied):
         for name in NAMES:
             opened.enter_context((spied.mountpoint / name).open("rb")).read(1)
         in_memory = found(keys, memory_of(pid))
-    assert {"TIK 1", "metadata key", "chunk key of one", "set key of two"} <= set(in_memory)
+    assert {"TIK 1", "metadata key", "chunk key of one", "chunk key of two"} <= set(in_memory)
 
     looked_at = 0
     for path, seen in proc_files(pid):
