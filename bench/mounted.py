@@ -99,7 +99,7 @@ class Plan:
 def measure(plan: Plan) -> list[Run]:
     """One run for each place. PlaceRefused or Refused if it cannot begin; an interrupted one comes
     back with `complete` False. Nothing is left mounted, whatever happens."""
-    chosen = plan.chosen()
+    plan.chosen()
     for name in plan.systems:
         if name not in peers.NAMES:
             raise Refused(f"no system is called {name!r}; there are: {', '.join(peers.NAMES)}")
@@ -114,7 +114,8 @@ def measure(plan: Plan) -> list[Run]:
             run = _begin(plan, where, said)
             runs.append(run)
             try:
-                _Series(plan, run, folder, place, environment).perform(chosen)
+                # Rows of its own: they carry what was measured here.
+                _Series(plan, run, folder, place, environment).perform(plan.chosen())
             except KeyboardInterrupt:
                 run.complete = False
                 run.rows = [row for row in run.rows if any(_told(one) for one in row.samples)]
@@ -198,7 +199,9 @@ class _Series:
 
     def _make_systems(self) -> None:
         for name in self.plan.systems:
-            system = peers.make(name, self.place, self.base / "mnt", self.plan.ckfs_options)
+            system = peers.make(
+                name, self.place, self.base / f"mnt-{self.run.where}", self.plan.ckfs_options
+            )
             entry = System(name=system.name, kind=system.kind, version="", setting=system.setting)
             try:
                 version = system.version()

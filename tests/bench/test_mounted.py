@@ -155,7 +155,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., list]:
     monkeypatch.setattr(mounted.mounted_place, "separate", lambda: None)
     monkeypatch.setattr(mounted.mounted_place, "make_tmpfs", lambda place, _size: place.mkdir())
     monkeypatch.setattr(
-        mounted.mounted_place, "place_for", lambda _w, folder, _d, _s: (folder / "at", "here")
+        mounted.mounted_place, "place_for", lambda where, folder, _d, _s: (folder / where, "here")
     )
     monkeypatch.setattr(
         mounted.peers,
@@ -192,9 +192,15 @@ def test_every_system_is_in_the_result_and_wrong_contents_lose(run, tmp_path) ->
 
 
 def test_rows_are_chosen_by_name(run) -> None:
-    (one,) = run("sequential read", "SQLite WAL", systems=("plain",), repetitions=1)
+    two = run(
+        "sequential read", "SQLite WAL", systems=("plain",), where=("tmpfs", "disk"), repetitions=1
+    )
+    assert [one.where for one in two] == ["tmpfs", "disk"]
     names = ["sequential read", "sequential read again", "SQLite WAL"]
-    assert [row.name for row in one.rows] == names
+    for one in two:
+        assert [row.name for row in one.rows] == names
+    taken = [row.samples[0].seconds for one in two for row in one.rows]
+    assert len({tuple(one) for one in taken}) == len(taken), "a row of one place in the other"
     with pytest.raises(mounted.Refused, match="sequential write"):
         run("nothing like it")
 
