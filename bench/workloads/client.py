@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Self
+from typing import Self
 
 BLOCK = 4096
 MIB = 1 << 20
@@ -41,9 +41,8 @@ class Clock:
 
 
 def _cpu() -> float:
-    own = resource.getrusage(resource.RUSAGE_SELF)
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 # One large file
@@ -234,7 +233,8 @@ def read_files(
     """Each file opened, read in one call and closed."""
     names = _names(folder, count, shape=shape)
     buffers = [bytearray(2 * size)]
-    got = _read_all(names, buffers) if warm else 0
+    if warm:
+        _read_all(names, buffers)
     with clock:
         got = _read_all(names, buffers)
     if got != count * size:
@@ -343,9 +343,7 @@ def fio(clock: Clock, words: list[str]) -> None:
 
 def compare(_clock: Clock, source: str, copy: str) -> None:
     """Two trees have the same names, bytes, modes and times (to the second)."""
-    ours, theirs = _manifest(source), _manifest(copy)
-    if ours != theirs:
-        wrong = sorted(set(ours.items()) ^ set(theirs.items()))[:3]
+    if wrong := sorted(set(_manifest(source).items()) ^ set(_manifest(copy).items()))[:3]:
         raise ValueError(f"{copy} differs from what was copied: {wrong}")
 
 
@@ -388,11 +386,9 @@ TASKS: dict[str, Callable[..., None]] = {
 
 def main(words: list[str]) -> int:
     """0, or 1 and the reason on standard error."""
-    name, arguments = words[1], words[2]
-    clock = Clock()
-    options: dict[str, Any] = json.loads(arguments)
+    clock, name = Clock(), words[1]
     try:
-        TASKS[name](clock, **options)
+        TASKS[name](clock, **json.loads(words[2]))
     except (OSError, ValueError, sqlite3.Error) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 1
