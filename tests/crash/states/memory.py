@@ -55,7 +55,8 @@ class MemoryBacking(OpenImage, Backing):
         """(name, file type, inode number)."""
         for name, key in list(self._folder(folder).entries.items()):
             node = self.image.nodes[key]
-            yield name, node.kind if node.kind in (stat.S_IFDIR, stat.S_IFREG) else 0, node.number
+            known = node.kind in (stat.S_IFLNK, stat.S_IFDIR, stat.S_IFREG)
+            yield name, node.kind if known else 0, node.number
 
     def create_file(self, folder: int, name: str, mode: int) -> int:
         key = self._make("create_file", folder, name, stat.S_IFREG, mode)
