@@ -22,9 +22,9 @@ _FILE_ID_SIZE: Final = 16
 
 
 class FreshKey:
-    """A new file's id, its keys, and the clear part of its headers."""
+    """A new file's id, its keys, and the clear part of its headers; `finish` sets up the ciphers."""
 
-    __slots__ = ("cipher", "clear", "file_id", "generation", "header_cipher", "keys")
+    __slots__ = ("cipher", "clear", "file_id", "finished", "generation", "header_cipher", "keys")
 
     def __init__(self, lease: Lease, chunk_size: int) -> None:
         """Raises what the key hierarchy raises once the lease has ended."""
@@ -41,8 +41,15 @@ class FreshKey:
             lease.wrap_file_key(self.file_id, file_key, generation),
             keys.commitment,
         ).pack()
-        self.header_cipher = AESGCM(keys.header_key)
-        self.cipher = ChunkCipher(keys.chunk_key, self.file_id)
+        self.finished = False
+
+    def finish(self) -> "FreshKey":
+        """A step of its own, since whoever asks for something meanwhile waits for it."""
+        if not self.finished:
+            self.header_cipher = AESGCM(self.keys.header_key)
+            self.cipher = ChunkCipher(self.keys.chunk_key, self.file_id)
+            self.finished = True
+        return self
 
 
 class FreshKeys:
@@ -63,13 +70,18 @@ class FreshKeys:
         while self._ready and lease.valid:
             fresh = self._ready.popleft()
             if fresh.generation == lease.generation:
-                return fresh
-        return FreshKey(lease, chunk_size)
+                return fresh.finish()
+        return FreshKey(lease, chunk_size).finish()
 
     def prepare(self) -> bool:
-        """Make one ahead of time; False if there are enough, or no file was made so far."""
+        """A step ahead of time; False if there are enough, or no file was made so far."""
         lease = self._lease
-        if lease is None or len(self._ready) >= KEPT or not lease.valid:
+        if lease is None or not lease.valid:
+            return False
+        if self._ready and not self._ready[-1].finished:
+            self._ready[-1].finish()
+            return True
+        if len(self._ready) >= KEPT:
             return False
         self._ready.append(FreshKey(lease, self._chunk_size))
         return True

@@ -52,7 +52,7 @@ def folders_open() -> int:
     return max(16, min(1024, soft // 4))
 
 
-def files_resting() -> int:
-    """How many files that nobody has open may be kept open: a smaller share."""
+def files_resting(wanted: int) -> int:
+    """How many files that nobody has open may be kept open: `wanted`, or a small share."""
     soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return min(1024, soft // 8)
+    return min(wanted, soft // 8)

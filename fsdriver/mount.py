@@ -18,7 +18,7 @@ import msgspec
 import structlog
 import trio
 
-from fsdriver import durability, hardening, logs, mountpoints, refusals, store
+from fsdriver import durability, hardening, logs, mountpoints, refusals, resting, store
 from fsdriver.backing import Backing
 from fsdriver.checkpoint import Waiting
 from fsdriver.contentdb_transfer import known_policies
@@ -154,7 +154,7 @@ class Mount:
             chunk_size=self.document.chunk_size,
             plaintext_names=self.document.names == "plaintext",
             folders_open=hardening.folders_open(),
-            files_resting=hardening.files_resting(),
+            files_resting=hardening.files_resting(resting.FILES),
             session=session,
             entries=started.entries,
             owner=(options.uid, options.gid),

@@ -15,8 +15,8 @@ from fsdriver.backing import Backing
 from fsdriver.format.geometry import HEADER_SIZE
 from fsdriver.sealedfile import SealedFile
 
-FILES: Final = 1024
-"""At most; each holds a descriptor, and about 4 KiB of memory."""
+FILES: Final = 2048
+"""At most; each holds a descriptor, and 5 KiB of memory."""
 
 
 class RestingFiles:

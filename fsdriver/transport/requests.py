@@ -269,7 +269,7 @@ class Handlers:
     def idle(self) -> bool:
         """While nobody asks: a step of what was put off; false when nothing is left."""
         if not self._released:
-            return False
+            return self._filesystem.idle()
         handle = self._released.popleft()
         number = self._filesystem.number_of(handle)
         try:
