@@ -22,7 +22,7 @@ _FILE_ID_SIZE: Final = 16
 
 
 class FreshKey:
-    """A new file's id, its keys, and the clear part of its headers; `finish` sets up the ciphers."""
+    """A new file's id, its keys, its headers' clear part; `finish` sets up the ciphers."""
 
     __slots__ = ("cipher", "clear", "file_id", "finished", "generation", "header_cipher", "keys")
 
