@@ -27,7 +27,7 @@ ENTRIES_HELD: Final = 200_000
 """Entries of folders in memory; about 300 bytes each."""
 _FOLDERS_HELD: Final = 4
 """Folders in memory however large: a program that copies from one to another uses both."""
-_GENERATIONS_HELD: Final = 100_000
+_GENERATIONS_HELD: Final = 32_768
 _POLICY_SIZES: Final = (16, 32)
 _OBJECT_SIZES: Final = frozenset({0, ID_SIZE})
 _ROWS_AT_ONCE: Final = 1000
