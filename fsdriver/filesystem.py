@@ -215,6 +215,10 @@ class Filesystem(Contents):
             opened.listing = listing.begin(self._tree, opened.inode, self._reports)
         return listing.names(self._tree, opened, start)
 
+    def may_keep_listing(self, handle: int) -> bool:
+        """Whether the kernel may answer from the listing that it was given last."""
+        return listing.is_kept(self._tree, self._handles[handle].inode)
+
     def count_lookup(self, number: int) -> None:
         """An entry of a listing was handed to the kernel."""
         self._inode(number).lookups += 1

@@ -112,6 +112,8 @@ class Folder:
         "_known",
         "descriptor",
         "directory_id",
+        "listed",
+        "listed_at",
         "plaintext_names",
         "record",
         "site",
@@ -131,11 +133,16 @@ class Folder:
         self.record = record
         self.directory_id = record.directory_id
         self.plaintext_names = plaintext_names
+        self.listed: list[Listed] | None = None
+        """The last listing, as long as it is kept."""
+        self.listed_at = (0, 0)
+        """The folder's times when it was listed, if nothing was foreign to it or missing."""
         self._known: dict[bytes, BackingName] = {}
         self._kept = kept or KeptNames()
 
     def lock(self) -> None:
         """Forget the names that were decrypted."""
+        self.listed, self.listed_at = None, (0, 0)
         self._known.clear()
 
     def backing_name(self, name: bytes) -> BackingName:

@@ -5,6 +5,7 @@ nobody can open: a smaller folder would tell no one. Whoever removes that name a
 """
 
 import stat
+import time
 from collections.abc import Iterator
 from typing import Final
 
@@ -18,17 +19,43 @@ from fsdriver.reports import Reports
 from fsdriver.tree import Tree
 
 _DOTS: Final = 2
+KEPT: Final = 4096
+"""Entries of a listing that is kept for the next one who asks."""
+_SETTLED_NS: Final = 50_000_000
+"""A filesystem's clock may stand still for as long as a tick while names come and go."""
 
 
 def begin(tree: Tree, parent: Inode, reports: Reports) -> list[Listed]:
     """All entries but the dots and the driver's own, as they are now."""
     folder = tree.folder(parent)
+    stamp = _stamp(tree, folder)
+    if folder.listed is not None and folder.listed_at == stamp:
+        return folder.listed
+    folder.listed, folder.listed_at = None, (0, 0)
     listed, reasons = folder.listing(tree.backing)
     foreign = [entry.text for entry in listed if entry.foreign]
     for text, reason in zip(foreign, reasons, strict=True):
         reports.report(parent, tree.expectations.strangeness_of(folder, text, reason))
     missing = tree.expectations.missing(folder, [entry.text for entry in listed])
-    return listed + [_missing(tree, folder, text) for text in missing]
+    listed += [_missing(tree, folder, text) for text in missing]
+    settled = time.time_ns() - stamp[0] > _SETTLED_NS
+    if settled and not foreign and not missing:
+        folder.listed_at = stamp
+        if len(listed) <= KEPT:
+            tree.keep_listing(folder, listed)
+    return listed
+
+
+def is_kept(tree: Tree, parent: Inode) -> bool:
+    """Whether what was listed last is still what is there: nothing has come or gone since then."""
+    folder = tree.folder(parent)
+    return folder.listed_at == _stamp(tree, folder)
+
+
+def _stamp(tree: Tree, folder: Folder) -> tuple[int, int]:
+    """Changes with every name that comes or goes, once the clock has moved on."""
+    status = tree.backing.stat_open(folder.descriptor)
+    return status.st_mtime_ns, status.st_ctime_ns
 
 
 def _missing(tree: Tree, folder: Folder, text: str) -> Listed:
@@ -48,11 +75,12 @@ def walk(tree: Tree, handle: Handle, start: int) -> Iterator[tuple[bytes, Attrib
         if start <= at:
             yield name, tree.attributes(inode, tree.status(inode)), at + 1
     listing = handle.listing or []
+    folder = tree.folder(parent)
+    look = tree.backing.stat
     for at in range(max(0, start - len(dots)), len(listing)):
         listed = listing[at]
-        folder = tree.folder(parent)
         try:
-            status = tree.backing.stat(folder.descriptor, listed.text)
+            status = look(folder.descriptor, listed.text)
         except OSError as error:
             reason = _why_not(tree, folder, listed.text, error)
             if reason is None:

@@ -7,7 +7,7 @@ behind. What changes names is namespace.py, what changes content is openfile.py.
 import errno
 import os
 import stat
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -28,6 +28,7 @@ from fsdriver.folder import (
     BackingName,
     Folder,
     KeptNames,
+    Listed,
     Site,
     is_own,
     kind_of,
@@ -42,6 +43,9 @@ from fsdriver.sealedfile import SealedFile
 from fsdriver.sessions import Session
 
 _FOREIGN = BackingName("", bytes(16))
+
+
+_LISTINGS = 16
 
 
 class Tree:
@@ -86,6 +90,7 @@ class Tree:
         self.changed_in: dict[Inode, int] = {}
         """Folders whose names were changed, and after which checkpoint's beginning."""
         self._recent: OrderedDict[Inode, None] = OrderedDict()
+        self._listed: deque[Folder] = deque()
         self.inodes = InodeTable(backing.stat_open(root_descriptor))
         root = self.inodes.root
         root.folder = self._verify(root_descriptor, None, directory.ROOT_BINDING)
@@ -204,6 +209,13 @@ class Tree:
                 except OSError as error:
                     self.report(inode, error)
         return locked
+
+    def keep_listing(self, folder: Folder, listed: list[Listed]) -> None:
+        """For the next one who asks; of a few folders."""
+        folder.listed = listed
+        self._listed.append(folder)
+        if len(self._listed) > _LISTINGS:
+            self._listed.popleft().listed = None
 
     def orphan(self, inode: Inode) -> None:
         """Its last name is gone: only who has it open can still reach it."""

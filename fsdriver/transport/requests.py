@@ -226,6 +226,8 @@ class Handlers:
     # Content
 
     def open(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        while self._released:
+            self.idle()  # so that what was closed before is judged anew
         flags, open_flags = protocol.OPEN_IN.unpack_from(body)
         kill_priv = open_flags & protocol.OPEN_KILL_SUIDGID != 0
         handle = self._filesystem.open(number, flags, kill_priv)
@@ -290,7 +292,9 @@ class Handlers:
     # Folders
 
     def opendir(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
-        return protocol.opened(unique, self._filesystem.opendir(number), 0)
+        handle = self._filesystem.opendir(number)
+        keep = self._kept_open if self._filesystem.may_keep_listing(handle) else 0
+        return protocol.opened(unique, handle, keep | protocol.FOPEN_CACHE_DIR)
 
     def readdir(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
         handle, start, room = protocol.READ_IN.unpack_from(body)
