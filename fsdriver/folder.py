@@ -20,6 +20,8 @@ from fsdriver.format.directory import DirectoryRecord
 from fsdriver.format.names import NAME_MAX, RESERVED, NameCipher
 from fsdriver.lease import Lease
 
+_new = tuple.__new__
+
 CONTROL_FOLDER: Final = ".ckfs"
 LONG_ENTRY: Final = ".ckfs-long."
 LONG_NAME: Final = ".ckfs-name."
@@ -163,7 +165,8 @@ class Folder:
             sidecar = text.encode()
             known = BackingName(LONG_ENTRY + _digest(sidecar), binding, sidecar)
         else:
-            known = BackingName(text, binding)
+            # A named tuple's own constructor is a function in Python; every name comes by here.
+            known = _new(BackingName, (text, binding, b""))
         self._kept.keep(self._known, name, known)
         return known
 

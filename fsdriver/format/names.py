@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from fsdriver.errors import NameInvalid
 from fsdriver.format import base32hex
 
+_new = tuple.__new__
+
 BINDING_SIZE: Final = 16
 NAME_MAX: Final = 255
 RESERVED: Final = ".ckfs"
@@ -85,7 +87,7 @@ class NameCipher:
     def encrypt_name(self, directory_id: bytes, name: bytes) -> EncryptedName:
         """`name` of 1 to 255 bytes in the directory with this id."""
         sealed = self._names.encrypt(name, [directory_id])
-        return EncryptedName(base32hex.encode(sealed), sealed[:BINDING_SIZE])
+        return _new(EncryptedName, (base32hex.encode(sealed), sealed[:BINDING_SIZE]))
 
     def decrypt_name(self, directory_id: bytes, text: str) -> tuple[bytes, bytes]:
         """The name and its binding; raises NameInvalid for what this directory did not write."""
