@@ -79,7 +79,17 @@ def opened(folder: str, state_dir: str) -> Iterator[Unmounted]:
         backing = Backing()
         root = backing.open_root(folder)
         key = sites.lease(site_id).metadata_key
-        started = start(backing, root, key, session, host_folder, store_id, undo, read_only=False)
+        started = start(
+            backing,
+            root,
+            key,
+            session,
+            host_folder,
+            store_id,
+            undo,
+            sites.at_hand,
+            read_only=False,
+        )
         tree = Tree(
             backing,
             root,

@@ -61,6 +61,7 @@ class AllocatedFile(OpenFile):
 
     def _punch(self, offset: int, end: int) -> None:
         file = self.file
+        file.settle()
         geometry, size = file.geometry, file.state.size
         chunk_size, chunks = geometry.chunk_size, geometry.chunk_count(size)
         first = -(-offset // chunk_size)

@@ -11,7 +11,8 @@ from typing import Final, Protocol
 
 from fsdriver.backing import Backing
 from fsdriver.errors import CkfsError
-from fsdriver.journal import Epoch
+from fsdriver.folding import Folding
+from fsdriver.journaled import Epoch
 from fsdriver.sessions import Session
 
 SECONDS: Final = 5.0
@@ -45,12 +46,15 @@ def _nothing() -> None:
 class Checkpoints:
     """Of one mount."""
 
-    def __init__(self, backing: Backing, root: int, session: Session, host: Host) -> None:
+    def __init__(
+        self, backing: Backing, root: int, session: Session, host: Host, folding: Folding
+    ) -> None:
         self._backing = backing
         self._root = root
         self._session = session
         self._journal = session.writing_journal
         self._host = host
+        self._folding = folding
         self._last = time.monotonic()
         self._ended: float | None = None
         self._running = False
@@ -95,12 +99,21 @@ class Checkpoints:
         """
         self._running = True
         self._last = time.monotonic()
-        self._session.checkpoints_begun += 1
-        begun = self._session.checkpoints_begun
         journal = self._journal
-        epoch = journal.closing or journal.rotate()
-        commit = self._host.begin_commit(epoch.number)
         try:
+            again = journal.closing is not None
+            if not again and journal.failed is None:
+                for _step in self._folding.fold():
+                    yield _nothing
+            self._session.checkpoints_begun += 1
+            begun = self._session.checkpoints_begun
+            epoch = journal.closing or journal.rotate()
+            carried = not again and self._folding.carry(journal.current)
+            current = journal.current
+            commit = self._host.begin_commit(epoch.number)
+            if carried or again:
+                # Before the older journal is begun anew, and before the host knows of it.
+                yield lambda: journal.sync(current)
             yield from self._put_in_place(epoch)
             yield commit
             self._session.checkpoints_ended = begun
@@ -135,13 +148,16 @@ class Checkpoints:
     def run(self) -> None:
         """All steps on this thread, and once more after one that had failed half way.
 
-        Nothing is left in the journal. Raises OSError or an error of the content database.
+        Nothing is left in the journal, but what waits for a key. Raises OSError or an error of the
+        content database.
         """
         left_over = self._journal.closing is not None
         for wait in self.steps():
             wait()
         if left_over:
             self.run()
+        else:
+            self._journal.shrink()
 
     def make_room(self) -> bool:
         """The store is full: what the journal holds goes to its places, if nobody is at it."""

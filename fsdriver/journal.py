@@ -11,165 +11,31 @@ from contextlib import suppress
 from typing import Final
 
 from fsdriver.backing import Backing
+from fsdriver.format import delta as delta_format
+from fsdriver.format.chunk import ChunkCipher
+from fsdriver.format.delta import Delta
 from fsdriver.format.journal import (
     HEAD_SIZE,
     NO_CUT,
     SALT_SIZE,
     Draft,
-    Image,
     JournalCipher,
     JournalHead,
     Transaction,
+    part_of,
 )
+from fsdriver.journaled import DeltaPlace, Epoch, JournaledFile, Part, Pending
 
 FOLDER: Final = "journal"
 FILES: Final = ("a", "b")
 _AT_ONCE: Final = 4 << 20
+_KEPT: Final = 32 << 20
+"""Bytes that a journal file may keep for the next time."""
 RESERVE: Final = 1 << 20
 """Bytes that a journal file keeps, so that a full store can still be cut and deleted from."""
 
-Key = tuple[int, int]
-
-
-class Hole:
-    """Bytes of a backing file that are to be zeros: [offset, end)."""
-
-    __slots__ = ("end", "offset", "room_kept")
-
-    def __init__(self, offset: int, end: int) -> None:
-        self.offset = offset
-        self.end = end
-        self.room_kept = False
-        """Whether a program was promised room there since."""
-
-
-class Part:
-    """What one epoch holds of one file."""
-
-    __slots__ = ("applied", "cut", "epoch", "header", "holes", "images", "length")
-
-    def __init__(self, epoch: "Epoch") -> None:
-        self.epoch = epoch
-        self.images: dict[int, Image] = {}  # by offset in the backing file
-        self.cut: int | None = None
-        """The shortest that the backing file has been meanwhile."""
-        self.holes: list[Hole] = []
-        """What was punched out; an image in one of them came later."""
-        self.length = 0
-        self.header = b""
-        self.applied = False
-        """Whether all of it is in place: never twice, since newer writes may lie there then."""
-
-
-class JournaledFile:
-    """A file with transactions that are not in place for good yet."""
-
-    __slots__ = ("descriptor", "file_id", "key", "parts")
-
-    def __init__(self, file_id: bytes, key: Key, descriptor: int) -> None:
-        self.file_id = file_id
-        self.key = key
-        self.descriptor = descriptor
-        """The journal's own, so that the file is found however it is renamed."""
-        self.parts: list[Part] = []  # oldest first, at most two
-
-    @property
-    def live(self) -> bool:
-        """Whether its header and what that names are the journal's to change."""
-        return bool(self.parts)
-
-    @property
-    def was_cut(self) -> bool:
-        """Then nothing may be written in place: a replay would cut it off, or make it zeros."""
-        return any(part.cut is not None or part.holes for part in self.parts)
-
-    @property
-    def header(self) -> bytes:
-        """The newest."""
-        return self.parts[-1].header
-
-    @property
-    def length(self) -> int:
-        """That the backing file has once all is in place."""
-        return self.parts[-1].length
-
-    def image(self, offset: int) -> tuple["Epoch", Image] | None:
-        """Where the newest bytes of the record at `offset` are; None: in place."""
-        for part in reversed(self.parts):
-            found = part.images.get(offset)
-            if found is not None:
-                return part.epoch, found
-            if part.cut is not None and offset >= part.cut:
-                return None
-        return None
-
-    def take(
-        self, epoch: "Epoch", header: bytes, length: int, cut: int | None, images: list[Image]
-    ) -> None:
-        """A transaction that lies in the journal."""
-        if not self.parts or self.parts[-1].epoch is not epoch:
-            self.parts.append(Part(epoch))
-        part = self.parts[-1]
-        if cut is not None:
-            part.cut = cut if part.cut is None else min(part.cut, cut)
-            for offset in [one for one in part.images if one >= cut]:
-                del part.images[offset]
-        for image in images:
-            if image.hole:
-                end = image.offset + image.hole
-                for offset in [one for one in part.images if image.offset <= one < end]:
-                    del part.images[offset]
-                part.holes.append(Hole(image.offset, end))
-            else:
-                part.images[image.offset] = image
-        part.header, part.length = header, length
-
-    def keep_room(self, offset: int, end: int) -> None:
-        """What was punched out of [offset, end) and is not in place yet is to leave its room."""
-        for part in self.parts:
-            for hole in part.holes:
-                if hole.offset < end and offset < hole.end:
-                    hole.room_kept = True
-
-    @property
-    def has_images(self) -> bool:
-        """Whether reads have to ask."""
-        return any(part.images for part in self.parts)
-
-
-class Epoch:
-    """One journal file between two times that it is begun anew."""
-
-    __slots__ = ("cipher", "descriptor", "files", "sequence", "size")
-
-    def __init__(self, descriptor: int, cipher: JournalCipher) -> None:
-        self.descriptor = descriptor
-        self.cipher = cipher
-        self.files: dict[bytes, JournaledFile] = {}
-        self.sequence = 0
-        self.size = HEAD_SIZE
-
-    @property
-    def number(self) -> int:
-        """Of all epochs of the store."""
-        return self.cipher.head.epoch
-
-
-class Pending:
-    """What lies in journals and not yet in its place, for those who read."""
-
-    def __init__(self, backing: Backing) -> None:
-        self._backing = backing
-        self.files: dict[bytes, JournaledFile] = {}
-        self.transactions = 0
-        """How many a stopped driver left."""
-        self.lengths: dict[Key, int] = {}
-        """Of backing files as they will be, by (device, inode): for stat of a closed file."""
-
-    def read(self, epoch: Epoch, image: Image, into: memoryview) -> int:
-        """Fill `into` from an image; returns how many bytes there were."""
-        part = into[: image.length]
-        return self._backing.read_into(epoch.descriptor, part, image.position)
+Carried = tuple[JournaledFile, list[bytearray]]
+"""A file, and the frames of its deltas that a driver left."""
 
 
 class Journal(Pending):
@@ -183,11 +49,13 @@ class Journal(Pending):
         session: bytes,
         first: int,
         names: Sequence[str] = FILES,
+        carried: Sequence[Carried] = (),
     ) -> None:
         """Begin both files at epochs `first` and on; what they held must be in place and synced.
 
         `names` with that of the older one first: a stop in between must not leave older
-        transactions alone.
+        transactions alone. `carried`: deltas of theirs that are in place nowhere; the descriptors
+        of their files are the journal's from here on.
         """
         super().__init__(backing)
         self._metadata_key = metadata_key
@@ -197,13 +65,19 @@ class Journal(Pending):
         """Asked when the store is full; true if it is worth another try."""
         self.failed: OSError | None = None
         """A sync failed, so nobody knows what the disk has: nothing more is taken."""
-        begun = []
+        self._owed = 0
+        self._frame = memoryview(bytearray(1 << 16))
+        self._folder = folder
+        self.closing: Epoch | None = None
+        begun: list[Epoch] = []
         for name in names:
+            if carried and not begun:
+                begun.append(self._begin_with(name, carried))
+                continue
             descriptor = _open(backing, folder, name)
             begun.append(self._begin(descriptor))
             backing.sync(descriptor)
         self.current, self._other = begun
-        self.closing: Epoch | None = None
         backing.sync(folder)
 
     def _begin(self, descriptor: int) -> Epoch:
@@ -213,10 +87,22 @@ class Journal(Pending):
         self._backing.write(descriptor, [cipher.sealed_head()], 0)
         return Epoch(descriptor, cipher)
 
+    def _begin_with(self, name: str, carried: Sequence[Carried]) -> Epoch:
+        """In a file that takes the old one's name once it is whole: that may hold the same."""
+        descriptor = _open(self._backing, self._folder, name + ".new")
+        epoch = self._begin(descriptor)
+        for file, frames in carried:
+            self.files[file.file_id] = file
+            self.carry(epoch, file, frames)
+        self._backing.sync(descriptor)
+        self._backing.rename(self._folder, name + ".new", self._folder, name)
+        self._backing.sync(self._folder)
+        return epoch
+
     @property
     def pending_bytes(self) -> int:
-        """What a checkpoint would have to put in place."""
-        return self.current.size - HEAD_SIZE
+        """What a checkpoint would have to put in place, in the end."""
+        return self.current.size - HEAD_SIZE - self.current.carried + self._owed
 
     @property
     def waiting_bytes(self) -> int:
@@ -259,6 +145,80 @@ class Journal(Pending):
         self.lengths[file.key] = length
         return file
 
+    def append_part(self, draft: Draft, file: JournaledFile) -> None:
+        """Images that count with the next transaction of the file. Raises OSError."""
+        epoch = self.current
+        draft.finish(epoch.cipher, epoch.sequence + 1, part_of(file.file_id, file.key[1]))
+        self._backing.write(epoch.descriptor, [draft.frame], epoch.size)
+        file.stage(epoch, draft.placed(epoch.size))
+        epoch.files[file.file_id] = file
+        epoch.sequence += 1
+        epoch.size += len(draft.frame)
+
+    def append_delta(
+        self,
+        file: JournaledFile,
+        cipher: ChunkCipher,
+        data: memoryview,
+        generation: int,
+        offset: int,
+        final: int,
+    ) -> DeltaPlace:
+        """A delta is acknowledged, of a file that has a header here. Raises OSError."""
+        if self.failed is not None:
+            raise OSError(self.failed.errno, "a sync of the journal failed before; unmount")
+        epoch = self.current
+        count = len(data)
+        length = count + delta_format.OVERHEAD
+        if len(self._frame) < length:
+            self._frame = memoryview(bytearray(length))
+        frame = self._frame[:length]
+        key = file.key
+        change = Delta(file.file_id, key[1], generation, offset, final)
+        sequence = epoch.sequence + 1
+        delta_format.pack(frame, change, data, cipher, epoch.cipher, sequence)
+        self._backing.write(epoch.descriptor, [frame], epoch.size)
+        place = DeltaPlace(
+            epoch, epoch.size + delta_format.RECORD_AT, count, generation, offset, final
+        )
+        file.deltas.append(place)
+        epoch.files[file.file_id] = file
+        epoch.sequence = sequence
+        epoch.size += length
+        self.lengths[key] = final
+        return place
+
+    def carry(self, epoch: Epoch, file: JournaledFile, frames: Sequence[bytearray]) -> None:
+        """Deltas that cannot be folded without their file's key go on in a newer epoch."""
+        deltas = []
+        for before, frame in zip(file.deltas, frames, strict=True):
+            delta_format.renumber(frame, epoch.cipher, epoch.sequence + 1)
+            self._backing.write(epoch.descriptor, [frame], epoch.size)
+            position = epoch.size + delta_format.RECORD_AT
+            deltas.append(before._replace(epoch=epoch, position=position))
+            epoch.sequence += 1
+            epoch.size += len(frame)
+            epoch.carried += len(frame)
+        file.deltas[:] = deltas
+        epoch.files[file.file_id] = file
+        self.lengths[file.key] = file.length
+
+    def frames_of(self, file: JournaledFile) -> list[bytearray]:
+        """Of its deltas, as they lie there."""
+        return [bytearray(frame) for frame in read_frames(self._backing, file)]
+
+    def owe(self, length: int) -> None:
+        """A fold will need room for this much more; negative: it has it. Raises OSError."""
+        owed = max(0, self._owed + length)
+        epoch = self.current
+        wanted = epoch.size + owed + (owed >> 6)
+        if length > 0 and wanted > epoch.reserved:
+            # From where there is room already: to ask for it again takes time.
+            start, wanted = max(epoch.reserved, epoch.size), wanted + RESERVE
+            self._backing.reserve(epoch.descriptor, start, wanted - start)
+            epoch.reserved = wanted
+        self._owed = owed
+
     def _enter(self, file_id: bytes, descriptor: int) -> JournaledFile:
         own = self._backing.duplicate(descriptor)
         status = self._backing.stat_open(own)
@@ -267,9 +227,13 @@ class Journal(Pending):
         return file
 
     def _drop_if_dead(self, file: JournaledFile) -> None:
-        if not file.parts and self.files.pop(file.file_id, None) is not None:
+        if not file.live and self.files.pop(file.file_id, None) is not None:
             self.lengths.pop(file.key, None)
-            self._backing.close(file.descriptor)
+            self._close(file)
+
+    def _close(self, file: JournaledFile) -> None:
+        for descriptor in (file.descriptor, *file.also):
+            self._backing.close(descriptor)
 
     # Syncing and putting in place, a step at a time
 
@@ -291,9 +255,9 @@ class Journal(Pending):
 
         A step at a time, after each of which files may be read and written.
         """
-        part = next(one for one in file.parts if one.epoch is epoch)
-        if not part.applied:
-            yield from put_in_place(self._backing, file.descriptor, file, part)
+        for part in [one for one in file.parts if one.epoch is epoch and not one.applied]:
+            for descriptor in (file.descriptor, *file.also):
+                yield from put_in_place(self._backing, descriptor, file, part)
             part.images.clear()
             part.applied = True  # its holes go with it: till then nothing is written into them
 
@@ -310,14 +274,26 @@ class Journal(Pending):
             self._drop_if_dead(file)
         self._other = fresh
         self.closing = None
-        if epoch.size > RESERVE:
-            self._backing.truncate(epoch.descriptor, HEAD_SIZE)
-            self._backing.reserve(epoch.descriptor, 0, RESERVE)
+        # What lies behind the end means nothing, and new pages cost more than used ones.
+        fresh.reserved = min(max(epoch.size, RESERVE), _KEPT)
+        if epoch.size > fresh.reserved or epoch.reserved > 2 * fresh.reserved:
+            self._shrink(fresh, fresh.reserved)
+
+    def _shrink(self, epoch: Epoch, length: int) -> None:
+        self._backing.truncate(epoch.descriptor, max(length, epoch.size))
+        self._backing.reserve(epoch.descriptor, 0, RESERVE)
+        epoch.reserved = max(length, RESERVE)
+
+    def shrink(self) -> None:
+        """Give back the room of journal files that hold nothing."""
+        for epoch in (self.current, self._other):
+            if epoch.size == HEAD_SIZE and epoch is not self.closing:
+                self._shrink(epoch, HEAD_SIZE)
 
     def close(self) -> None:
         """Give the descriptors back."""
         for file in self.files.values():
-            self._backing.close(file.descriptor)
+            self._close(file)
         for descriptor in {self.current.descriptor, self._other.descriptor} | (
             {self.closing.descriptor} if self.closing else set()
         ):
@@ -332,6 +308,13 @@ def _open(backing: Backing, folder: int, name: str) -> int:
     backing.truncate(descriptor, 0)
     backing.reserve(descriptor, 0, RESERVE)
     return descriptor
+
+
+def read_frames(backing: Backing, file: JournaledFile) -> Iterator[bytes]:
+    """Those of a file's deltas, whole, from whichever journals they lie in."""
+    for delta in file.deltas:
+        position, length = delta_format.frame_place(delta.position, delta.length)
+        yield backing.read(delta.epoch.descriptor, length, position)
 
 
 def put_in_place(

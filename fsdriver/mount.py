@@ -137,6 +137,7 @@ class Mount:
                 host_folder,
                 bytes.fromhex(self.document.store_id),
                 undo,
+                self.sites.at_hand,
                 read_only=options.read_only,
             )
         except BaseException:

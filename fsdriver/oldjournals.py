@@ -8,6 +8,8 @@ from contextlib import suppress
 
 from fsdriver.backing import Backing
 from fsdriver.errors import FormatUnsupported, JournalInvalid
+from fsdriver.format import delta
+from fsdriver.format.delta import Delta
 from fsdriver.format.journal import (
     FRAME_HEAD,
     HEAD_SIZE,
@@ -16,10 +18,12 @@ from fsdriver.format.journal import (
     JournalCipher,
     Transaction,
     frame_length,
+    is_delta,
     open_head,
     parse,
 )
-from fsdriver.journal import FILES, FOLDER, Epoch, JournaledFile, Pending
+from fsdriver.journal import FILES, FOLDER
+from fsdriver.journaled import DeltaPlace, Epoch, JournaledFile, Pending
 
 
 def folder_of(backing: Backing, control: int) -> int:
@@ -42,15 +46,24 @@ class Found:
         self.descriptor = descriptor
         self.cipher = cipher
 
-    def transactions(self, backing: Backing) -> Iterator[tuple[Transaction, list[Image]]]:
-        """In order, up to the first that is not whole."""
+    def frames(
+        self, backing: Backing
+    ) -> Iterator[tuple[Transaction, list[Image]] | tuple[Delta, tuple[int, int]]]:
+        """Transactions and deltas, up to the first that is not whole.
+
+        Of a delta the position of its record, and the length of its content.
+        """
         position, sequence = HEAD_SIZE, 1
         length = backing.stat_open(self.descriptor).st_size
         while position + FRAME_HEAD <= length:
             try:
                 size = frame_length(backing.read(self.descriptor, FRAME_HEAD, position))
                 frame = backing.read(self.descriptor, min(size, length - position), position)
-                yield parse(memoryview(frame), position, sequence, self.cipher)
+                view = memoryview(frame)
+                if is_delta(view):
+                    yield delta.parse(view, position, sequence, self.cipher)
+                else:
+                    yield parse(view, position, sequence, self.cipher)
             except JournalInvalid:
                 return
             position += size
@@ -113,13 +126,31 @@ def left_behind(backing: Backing, device: int, found: list[Found]) -> Pending:
     pending = Pending(backing)
     for one in found:
         epoch = Epoch(one.descriptor, one.cipher)
-        for change, images in one.transactions(backing):
+        for change, what in one.frames(backing):
             file = pending.files.get(change.file_id)
             if file is None:
                 file = JournaledFile(change.file_id, (device, change.inode), -1)
                 pending.files[change.file_id] = file
-            cut = None if change.cut == NO_CUT else change.cut
-            file.take(epoch, change.header, change.length, cut, images)
-            pending.lengths[file.key] = change.length
+            _take(file, epoch, change, what)
             pending.transactions += 1
+    for file_id in [one for one, file in pending.files.items() if not file.live]:
+        del pending.files[file_id]  # only a part of a transaction that never came
+    pending.lengths.update((file.key, file.length) for file in pending.files.values())
     return pending
+
+
+def _take(
+    file: JournaledFile,
+    epoch: Epoch,
+    change: Transaction | Delta,
+    what: list[Image] | tuple[int, int],
+) -> None:
+    if isinstance(what, tuple):
+        if isinstance(change, Delta):
+            file.take_delta(DeltaPlace(epoch, *what, *change[2:]))
+    elif isinstance(change, Transaction):
+        if change.is_part:
+            file.stage(epoch, what)
+        else:
+            cut = None if change.cut == NO_CUT else change.cut
+            file.take(epoch, change.header, change.length, cut, what)

@@ -21,6 +21,7 @@ from fsdriver.chunkcache import FileChunks, Kept
 from fsdriver.errors import ChunkInvalid, KeyUnavailable
 from fsdriver.format.geometry import HEADER_SIZE, RECORD_OVERHEAD
 from fsdriver.format.header import SealedState
+from fsdriver.overlay import Overlay
 from fsdriver.sealedfile import SealedFile
 from fsdriver.storing import Plan, plan_of
 from fsdriver.vetting import ChunkVetting
@@ -46,6 +47,8 @@ class OpenFile:
         self.handles = 0
         self._buffers = buffers
         self._kept = FileChunks(buffers.chunks)
+        if file.overlay is not None:
+            self._attend(file.overlay)
         self._vetting = ChunkVetting(file, vetted=vetted)
 
     @property
@@ -92,6 +95,24 @@ class OpenFile:
         return plaintext[offset - start : end - start]
 
     def _read_chunks(self, first: int, end_chunk: int, plaintext: memoryview) -> None:
+        overlay = self.file.overlay
+        if overlay is None:
+            self._read_plain(first, end_chunk, plaintext)
+            return
+        size = self.file.geometry.chunk_size
+        at = first
+        for index in range(first, end_chunk):
+            if index in overlay.dirty:
+                if at < index:
+                    self._read_plain(at, index, plaintext[(at - first) * size :])
+                low = (index - first) * size
+                part = plaintext[low : low + size]
+                part[:] = self._keep(index).plaintext[: len(part)]
+                at = index + 1
+        if at < end_chunk:
+            self._read_plain(at, end_chunk, plaintext[(at - first) * size :])
+
+    def _read_plain(self, first: int, end_chunk: int, plaintext: memoryview) -> None:
         if self.file.extents is None:
             self._read_run(first, end_chunk, plaintext)
             return
@@ -144,7 +165,11 @@ class OpenFile:
         plaintext = self._buffers.chunks.buffer(chunk_size)
         nonce = None
         try:
-            if length > 0 and self.file.is_present(chunk_index):
+            overlay = self.file.overlay
+            if overlay is not None and chunk_index in overlay.dirty:
+                nonce = overlay.read(chunk_index, plaintext)
+                length = chunk_size
+            elif length > 0 and self.file.is_present(chunk_index):
                 # Not the shared records: a write may be composing its own there.
                 record = self._buffers.single(length + RECORD_OVERHEAD)
                 nonce = self._read_records(chunk_index, record, plaintext)
@@ -170,7 +195,9 @@ class OpenFile:
         file = self.file
         end = offset + len(view)
         file.geometry.require_size(end)
-        if not offset and not file.state.size and not file.journaled:
+        if self._takes_delta(offset, len(view)):
+            self._changing(lambda: self._write_delta(offset, view))
+        elif not offset and not file.state.size and not file.journaled:
             self._changing(lambda: self._write_from_empty(view))
         else:
             self._changing(lambda: self._write_run(offset, view))
@@ -190,6 +217,96 @@ class OpenFile:
             except OSError:
                 self._kept.drop_from(0)
                 raise
+
+    def _takes_delta(self, offset: int, length: int) -> bool:
+        """Whether a write is small enough, and stands on what the journal or a header names."""
+        file = self.file
+        if file.journaled is None:
+            return False  # the first one brings its header into the journal
+        chunk_size, size = file.geometry.chunk_size, file.state.size
+        if 2 * length > chunk_size or offset > size:
+            return False
+        end = offset + length
+        first, stop = offset // chunk_size, -(-end // chunk_size)
+        if file.extents is not None and not all(
+            index in file.extents for index in range(first, stop)
+        ):
+            return False
+        # All of a short last chunk is better written as what it is.
+        start = first * chunk_size
+        return offset > start or end < size or start == size
+
+    def _write_delta(self, offset: int, view: memoryview) -> None:
+        """Only the change goes to the journal; the chunk is written whole when it is folded."""
+        file = self.file
+        journaled = file.journaled
+        if journaled is None:
+            raise RuntimeError("a delta of a file that the journal does not know")
+        overlay = file.overlay
+        if overlay is None:
+            overlay = Overlay(file)
+        dirty = overlay.dirty
+        geometry, state = file.geometry, file.state
+        chunk_size = geometry.chunk_size
+        end = offset + len(view)
+        first, stop = offset // chunk_size, -(-end // chunk_size)
+        fresh = 0
+        for index in range(first, stop):
+            if index not in dirty:
+                self._keep(index)  # what the delta stands on is whole
+                fresh += 1
+        if fresh or end > state.size:
+            overlay.prepare(end, fresh)
+        size = max(end, state.size)
+        place = file.session.writing_journal.append_delta(
+            journaled,
+            file.cipher,
+            view,
+            state.generation + 1,
+            offset,
+            geometry.ciphertext_size(size),
+        )
+        if file.overlay is None:
+            file.overlay = overlay
+            self._attend(overlay)
+        overlay.add(place)
+        state.generation += 1
+        state.size = size
+        for index in range(first, stop):
+            kept = self._kept.get(index)
+            start = index * chunk_size
+            if kept is not None:
+                low, high = max(offset, start), min(end, start + chunk_size)
+                kept.plaintext[low - start : high - start] = view[low - offset : high - offset]
+            if overlay.is_crowded(index):
+                self._cover(overlay, index)
+        with suppress(OSError):  # it is written; only the time says otherwise
+            file.backing.touch(file.descriptor)
+
+    def _attend(self, overlay: Overlay) -> None:
+        overlay.attend(self._buffers, self._kept)
+        if self.file.journaled is not None:
+            self.file.journaled.opened = overlay
+
+    def _cover(self, overlay: Overlay, index: int) -> None:
+        """One delta of a whole chunk in place of its many: so many need not be read again."""
+        file = self.file
+        start = index * file.geometry.chunk_size
+        journaled = file.journaled
+        with suppress(OSError, ChunkInvalid):
+            plaintext = self._keep(index).plaintext
+            if journaled is not None:
+                length = file.geometry.chunk_length(index, file.state.size)
+                place = file.session.writing_journal.append_delta(
+                    journaled,
+                    file.cipher,
+                    plaintext[:length],
+                    file.state.generation + 1,
+                    start,
+                    journaled.length,
+                )
+                file.state.generation += 1
+                overlay.add(place)
 
     def _write_from_empty(self, view: memoryview) -> None:
         """Content and header in one call: a small file that is written once needs no seal."""
@@ -222,6 +339,7 @@ class OpenFile:
 
     def _write_run(self, offset: int, view: memoryview) -> None:
         file = self.file
+        file.settle()
         geometry, old_size = file.geometry, file.state.size
         chunk_size = geometry.chunk_size
         end = offset + len(view)
@@ -318,6 +436,7 @@ class OpenFile:
     def _extend(self, new_size: int) -> None:
         """Zeros up to `new_size`: the last chunk is filled up, chunks behind it are a hole."""
         file = self.file
+        file.settle()
         geometry = file.geometry
         chunks = geometry.chunk_count(new_size)
         plan = plan_of(file, self._buffers, chunks, chunks, new_size, forced=True)
@@ -334,6 +453,7 @@ class OpenFile:
     def _cut(self, new_size: int) -> None:
         """The journal holds the new end until it is safe to cut the backing file."""
         file = self.file
+        file.settle()
         geometry, old_size = file.geometry, file.state.size
         chunks, old_chunks = geometry.chunk_count(new_size), geometry.chunk_count(old_size)
         shortened = (
@@ -384,14 +504,28 @@ class OpenFile:
 
     def lock(self) -> None:
         """The lease ended: seal, then drop keys and plaintext."""
-        self.forget()
-        self.file.lock()
+        try:
+            self.file.lock()
+        finally:
+            self.forget()
 
     def forget(self) -> None:
         """The plaintext that is kept: nobody has it open any more, or nobody may."""
         self._kept.drop_from(0)
 
     # Sealing
+
+    def close(self) -> None:
+        """The last handle is gone. What could not be folded, the next checkpoint folds."""
+        try:
+            self.seal()
+            self.file.settle()
+        finally:
+            self.forget()
+            if self.file.overlay is not None:
+                self.file.overlay.release()
+            if self.file.journaled is not None:
+                self.file.journaled.opened = None
 
     def seal(self) -> None:
         """Bring the header up to date, if a write left it behind."""

@@ -20,10 +20,10 @@ def waiting(store: OfflineStore, known: KnownEntries | None, *, at_work: bool) -
         return frozenset()
     with _found(store) as found:
         return frozenset(
-            change.file_id
+            frame[0].file_id
             for one in found
             if known is None or one.cipher.head.epoch > known.checkpoint
-            for change, _images in one.transactions(store.backing)
+            for frame in one.frames(store.backing)
         )
 
 
@@ -35,7 +35,7 @@ def left_by(store: OfflineStore, sessions: frozenset[bytes], known: KnownEntries
             for one in found
             if one.cipher.head.session in sessions
             and (known is None or one.cipher.head.epoch > known.checkpoint)
-            for _change in one.transactions(store.backing)
+            for _frame in one.frames(store.backing)
         )
 
 

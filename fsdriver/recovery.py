@@ -35,6 +35,7 @@ def recover(file: SealedFile) -> Outcome:
     """
     geometry = file.geometry
     file.prepare_content()
+    file.settle()
     named = _named(file)
     sealed_chunks = geometry.chunk_count(file.state.size)
     size = _size_now(file, named)
@@ -46,7 +47,7 @@ def recover(file: SealedFile) -> Outcome:
             nonce = _authentic(file, index, geometry.chunk_length(index, size))
             if nonce is not None:
                 present.add(index, index + 1)
-                digest ^= file.chunk_set.digest(index, nonce)
+                digest ^= file.chunk_set.digest(index, nonce)  # of nothing for a delta's own
     if _was_committed(file):
         # What a stop cannot have done is damage, and stays so: a read will say it.
         digest = file.state.chunk_set
@@ -78,6 +79,8 @@ def recover(file: SealedFile) -> Outcome:
         file.extents = extents
     else:
         file.state = state
+        if file.overlay is not None:
+            file.overlay.cut(size)
         file.extents = None if present.is_dense(kept) else present
     file.provisional = False
     return Outcome(size, lost, changed=True)
@@ -129,6 +132,8 @@ def _written(file: SealedFile, chunks: int) -> Iterator[int]:
     geometry = file.geometry
     following = 0
     journaled = file.journaled
+    if file.overlay is not None:  # in a read-only mount
+        yield from sorted(index for index in file.overlay.dirty if index < chunks)
     if journaled is not None:  # only where nothing can be put in place: in a read-only mount
         for offset in sorted({offset for part in journaled.parts for offset in part.images}):
             if offset < geometry.record_offset(chunks):
@@ -142,6 +147,11 @@ def _written(file: SealedFile, chunks: int) -> Iterator[int]:
 def _authentic(file: SealedFile, chunk_index: int, length: int) -> bytes | None:
     """The nonce of a whole record; None for one that is torn, missing, or a page of a map."""
     geometry = file.geometry
+    if file.overlay is not None and chunk_index in file.overlay.dirty:
+        try:
+            return file.overlay.read(chunk_index, memoryview(bytearray(geometry.chunk_size))) or b""
+        except ChunkInvalid:
+            return None
     record = memoryview(bytearray(length + RECORD_OVERHEAD))
     if file.read_record(chunk_index, record) < len(record):
         return None

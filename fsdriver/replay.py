@@ -1,6 +1,7 @@
 """Puts in place what a stopped driver's journal holds, before anything else uses the store.
 
-Needs no file's key: a transaction has whole records and a whole header. Files are found by inode
+Needs no file's key: a transaction has whole records and a whole header. Deltas do need one, and go
+on to the next journal (folding.py). Files are found by inode
 number, and where the store was copied since, by the file id in their headers. A file that is not
 found was deleted.
 """
@@ -14,7 +15,8 @@ from fsdriver.errors import CkfsError
 from fsdriver.folder import CONTROL_FOLDER
 from fsdriver.format.geometry import HEADER_SIZE
 from fsdriver.format.header import ClearHeader
-from fsdriver.journal import put_in_place
+from fsdriver.journal import Carried, put_in_place, read_frames
+from fsdriver.journaled import JournaledFile
 from fsdriver.oldjournals import Found, left_behind
 
 
@@ -27,12 +29,15 @@ class Replayed(NamedTuple):
     """Files with transactions that are not in the store any more."""
 
 
-def replay(backing: Backing, root: int, journals: list[Found]) -> Replayed:
-    """`journals` with the older epoch first. Durable when it returns; raises OSError."""
+def replay(backing: Backing, root: int, journals: list[Found]) -> tuple[Replayed, list[Carried]]:
+    """`journals` with the older epoch first. Durable when it returns; raises OSError.
+
+    Deltas are not put in place, since that takes a file's key: they are given back.
+    """
     pending = left_behind(backing, backing.stat_open(root).st_dev, journals)
     wanted = pending.files
     if not wanted:
-        return Replayed(0, 0, 0)
+        return Replayed(pending.transactions, 0, 0), []
     inodes = {file.key[1]: file_id for file_id, file in wanted.items()}
     done: set[bytes] = set()
     troubles: list[OSError] = []
@@ -55,14 +60,33 @@ def replay(backing: Backing, root: int, journals: list[Found]) -> Replayed:
         for file_id, descriptor in _find(backing, root, look, troubles):
             # Of a copied store's hard link there may be several files.
             if file_id in left and (look is by_header or file_id not in done):
-                for part in wanted[file_id].parts:
-                    for _bytes in put_in_place(backing, descriptor, wanted[file_id], part):
-                        pass
+                _apply(backing, descriptor, wanted[file_id])
                 done.add(file_id)
     if troubles and wanted.keys() - done:
         raise troubles[0]  # the file may lie just there
+    carried = [_carried(backing, wanted[file_id]) for file_id in done if wanted[file_id].deltas]
     backing.sync_filesystem(root)
-    return Replayed(pending.transactions, len(done), len(wanted) - len(done))
+    return Replayed(pending.transactions, len(done), len(wanted) - len(done)), carried
+
+
+def _carried(backing: Backing, file: JournaledFile) -> Carried:
+    file.parts.clear()
+    return file, [bytearray(one) for one in read_frames(backing, file)]
+
+
+def _apply(backing: Backing, descriptor: int, file: JournaledFile) -> None:
+    """With deltas it is kept open for the journal that they go on in."""
+    for part in file.parts:
+        for _bytes in put_in_place(backing, descriptor, file, part):
+            pass
+    if not file.deltas:
+        return
+    own = backing.duplicate(descriptor)
+    if file.descriptor < 0:
+        status = backing.stat_open(own)
+        file.descriptor, file.key = own, (status.st_dev, status.st_ino)
+    else:
+        file.also.append(own)
 
 
 def _find(

@@ -26,8 +26,9 @@ from fsdriver.format.filekeys import FileKeys
 from fsdriver.format.geometry import HEADER_SIZE, NONCE_SIZE, Geometry
 from fsdriver.format.header import ClearHeader, SealedState, file_id_of
 from fsdriver.format.journal import Draft, size_of
-from fsdriver.journal import JournaledFile
+from fsdriver.journaled import JournaledFile
 from fsdriver.lease import Lease
+from fsdriver.overlay import Overlay
 from fsdriver.sessions import Session
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class SealedFile:
         "header",
         "lease",
         "locked",
+        "overlay",
         "paged",
         "provisional",
         "session",
@@ -93,6 +95,8 @@ class SealedFile:
         self.paged = False
         """Whether its map lay in pages at some time since it was opened."""
         self._journaled: JournaledFile | None = None
+        self.overlay: Overlay | None = None
+        """Deltas that are in no header yet; `state` has the size and generation with them."""
         self._clear = clear
         self.locked = False
         """Whether the keys were dropped because the lease ended."""
@@ -109,6 +113,7 @@ class SealedFile:
         try:
             if self.state.dirty and self.writable:
                 self.seal()
+            self.settle()
         finally:
             self.locked = True
             self._prepared = False
@@ -182,9 +187,9 @@ class SealedFile:
         """
         raw = backing.read(descriptor, HEADER_SIZE, 0)
         journaled = session.journal.files.get(file_id_of(raw)) if session.journal else None
-        if journaled is not None:
-            raw, length = journaled.header, journaled.length
-        elif length is None:
+        if journaled is not None and journaled.parts:
+            raw, length = journaled.header, journaled.parts[-1].length
+        elif length is None or journaled is not None:
             length = backing.stat_open(descriptor).st_size
         clear = ClearHeader.parse(raw)
         if clear.site_id != lease.site_id:
@@ -209,6 +214,9 @@ class SealedFile:
         sealed._journaled = journaled
         sealed.paged = bool(state.extent_pages)
         sealed._judge(length)
+        if journaled is not None and journaled.deltas and session.journal is not None:
+            sealed.overlay = Overlay.over(sealed, journaled)
+            session.journal.note_length(journaled)
         return sealed
 
     @property
@@ -302,11 +310,24 @@ class SealedFile:
         journaled = self.journaled
         return not self.paged and (journaled is None or not journaled.was_cut)
 
-    def put(self, draft: Draft, state: SealedState, cut: int | None = None) -> None:
-        """Make `state` true through the journal, with the records of `draft`, all or nothing."""
+    def put(
+        self,
+        draft: Draft,
+        state: SealedState,
+        cut: int | None = None,
+        *,
+        still_provisional: bool = False,
+    ) -> None:
+        """Make `state` true through the journal, with the records of `draft`, all or nothing.
+
+        `still_provisional`: its stopped driver's session stays in it, so that it is recovered.
+        """
+        if self.overlay is not None:
+            raise RuntimeError("a transaction of a file whose deltas were not folded")
         journal = self.session.writing_journal
         state.generation = self.state.generation + 1
-        state.session = self.session.id
+        if not still_provisional:
+            state.session = self.session.id
         state.dirty = False
         self.header = sealed = header.seal(self._clear, state, self._header_cipher)
         length = self.geometry.ciphertext_size(state.size)
@@ -314,6 +335,25 @@ class SealedFile:
         self.state = state
         self.paged |= bool(state.extent_pages)
         self.note_written()
+
+    def settle(self) -> None:
+        """Make a transaction of the deltas, before anything else is made of the file."""
+        if self.overlay is not None and self.writable:
+            if not hasattr(self, "cipher") and not self.locked:
+                self.prepare_content()
+            if self.provisional:
+                extentpages.load(self)
+            for _step in self.overlay.fold():
+                pass
+
+    def take_deltas(self, draft: Draft, state: SealedState) -> None:
+        """The transaction that all deltas are in."""
+        overlay, self.overlay = self.overlay, None
+        try:
+            self.put(draft, state, still_provisional=self.provisional)
+        except BaseException:
+            self.overlay = overlay
+            raise
 
     def put_header(
         self,
@@ -339,6 +379,7 @@ class SealedFile:
 
     def write_header(self) -> None:
         """Make the present state the sealed one; the file's times stay as they were."""
+        self.settle()
         if self.journaled is not None:
             self.put_header(self.state.copy())
             return

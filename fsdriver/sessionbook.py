@@ -57,8 +57,8 @@ class SessionBook:
         replace_document(self._place, msgspec.json.encode(self._before) + b"\n")
 
     def end(self, session: Session) -> None:
-        """Unmounted. A session that left a file unsealed stays among those that never ended."""
-        left = {session.id} if session.unsealed else set()
+        """Unmounted. One that left a file unsealed, or not folded, stays among the unended."""
+        left = {session.id} if session.unsealed or session.carried else set()
         self._store(b"", session.unended | left)
 
     def _store(self, running: bytes, unended: set[bytes] | frozenset[bytes]) -> None:

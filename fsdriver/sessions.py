@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 from fsdriver.freshkeys import FreshKeys
 
 if TYPE_CHECKING:
-    from fsdriver.journal import Journal, Pending
+    from fsdriver.journal import Journal
+    from fsdriver.journaled import Pending
 
 
 class Generations(Protocol):
@@ -60,6 +61,7 @@ class Session:
         "_writing",
         "accepts_all",
         "broken",
+        "carried",
         "checkpoints_begun",
         "checkpoints_ended",
         "follows_one",
@@ -84,6 +86,8 @@ class Session:
         """Whether the driver just before this one stopped without a word."""
         self.unsealed: set[bytes] = set()
         """Files of this session whose last seal failed, by file id."""
+        self.carried: frozenset[bytes] = frozenset()
+        """Files with deltas that wait for a key."""
         self.generations: Generations = Unknown()
         self.fresh_keys = FreshKeys()
         self.journal: Pending | None = None

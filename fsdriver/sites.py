@@ -48,6 +48,14 @@ class Sites:
         self.wanted.discard(site_id)
         return self._sites.setdefault(site_id, Site(lease))
 
+    def at_hand(self, site_id: bytes) -> SiteLease | None:
+        """The lease of a site whose keys can be had now, without waiting on a mount."""
+        try:
+            lease = self(site_id).lease
+        except KeyHierarchyError:
+            return None
+        return self._leases[site_id] if lease.valid else None
+
     def open_policies(self) -> list[KeyHierarchyError]:
         """One site of each policy, before the mount answers; returns what did not open."""
         troubles = []

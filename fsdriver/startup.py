@@ -5,8 +5,8 @@ The store's lock is held and the session is on record. Nothing else has looked a
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import NamedTuple
 
 import structlog
@@ -17,7 +17,9 @@ from fsdriver.checkpoint import Checkpoints
 from fsdriver.contentdb import FILE_NAME, ContentDatabase
 from fsdriver.errors import NotAFile, StorageFailed, StoreBusy, StoreDamaged, StoreRolledBack
 from fsdriver.folder import CONTROL_FOLDER
-from fsdriver.journal import FILES, FOLDER, Journal
+from fsdriver.folding import Folding
+from fsdriver.journal import FILES, FOLDER, Carried, Journal
+from fsdriver.lease import Lease
 from fsdriver.oldjournals import Found
 from fsdriver.replay import replay
 from fsdriver.sessions import Session
@@ -44,10 +46,12 @@ def start(
     host_folder: str,
     store_id: bytes,
     undo: ExitStack,
+    lease_of: Callable[[bytes], Lease | None],
     *,
     read_only: bool,
 ) -> Started:
     """`root` is the store's open folder, `metadata_key` the root site's. `undo` closes it all.
+    `lease_of` a site id, for the files that a stopped driver left in the middle of something.
 
     Raises StoreRolledBack for a store older than this host knows, StoreBusy for one that another
     host's driver left in the middle of something, StorageFailed, StoreDamaged, OSError.
@@ -74,18 +78,22 @@ def start(
     found = _find(backing, folder, metadata_key, session)
     try:
         _require_newest(found, entries)
-        _replay(backing, root, found, session, entries)
+        carried = _replay(backing, root, found, session, entries)
     finally:
         for one in found:
             backing.close(one.descriptor)
     epochs = {one.name: one.cipher.head.epoch for one in found}
     names = sorted(FILES, key=lambda name: epochs.get(name, 0))
     writing = Journal(
-        backing, folder, metadata_key, session.id, oldjournals.newest(found) + 1, names
+        backing, folder, metadata_key, session.id, oldjournals.newest(found) + 1, names, carried
     )
     undo.callback(writing.close)
     session.use(writing)
-    return Started(entries, Checkpoints(backing, root, session, entries))
+    folding = Folding(backing, session, lease_of)
+    with suppress(OSError):  # a checkpoint tries again
+        for _step in folding.fold():
+            pass
+    return Started(entries, Checkpoints(backing, root, session, entries, folding))
 
 
 @contextmanager
@@ -131,10 +139,10 @@ def _require_newest(found: list[Found], entries: ContentDatabase) -> None:
 
 def _replay(
     backing: Backing, root: int, found: list[Found], session: Session, entries: ContentDatabase
-) -> None:
+) -> list[Carried]:
     ours = _ours(backing, found, session, entries)
     try:
-        done = replay(backing, root, ours)
+        done, carried = replay(backing, root, ours)
     except OSError as error:
         raise StorageFailed(
             "the journal that a stopped driver left cannot be put in place: "
@@ -148,6 +156,7 @@ def _replay(
             missing=done.missing,
             reason="the last driver stopped before its journal was in place",
         )
+    return carried
 
 
 def _ours(
@@ -157,7 +166,7 @@ def _ours(
     left = [one for one in found if one.cipher.head.epoch > entries.checkpoint]
     ours = [one for one in left if session.left_behind(one.cipher.head.session)]
     for one in left:
-        if one not in ours and any(True for _transaction in one.transactions(backing)):
+        if one not in ours and any(True for _frame in one.frames(backing)):
             raise StoreBusy(
                 "the store's journal holds changes that another host's driver had not put in "
                 "place when it stopped; mount it there, or accept them with -o recover"

@@ -46,8 +46,8 @@ def begin_header(tree: Tree, inode: Inode, file: SealedFile, *, data_only: bool)
                 else:
                     backing.sync(data)
                 if journaled is not None:
-                    for part in list(journaled.parts):
-                        file.session.writing_journal.sync(part.epoch)
+                    for epoch in journaled.epochs:
+                        file.session.writing_journal.sync(epoch)
                 folders.sync()
             except OSError as error:
                 inode.sync_failed = error

@@ -375,7 +375,7 @@ class Tree:
         if content is None or content.handles:
             return
         try:
-            content.seal()
+            content.close()
         except BaseException:
             self.session.unsealed.add(content.file.file_id)
             raise

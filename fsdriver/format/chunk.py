@@ -113,6 +113,28 @@ class ChunkCipher:
             ) from None
         return nonces
 
+    def encrypt_message(
+        self, nonce: bytes, plaintext: memoryview, associated_data: bytes, record: memoryview
+    ) -> None:
+        """One record that is no chunk: the caller says what it is bound to, and draws its nonce."""
+        record[:NONCE_SIZE] = nonce
+        AESGCM(self._xaes.message_keys(nonce)).encrypt_into(
+            nonce[12:], plaintext, associated_data, record[NONCE_SIZE:]
+        )
+
+    def decrypt_message(
+        self, record: memoryview, associated_data: bytes, plaintext: memoryview
+    ) -> bool:
+        """Whether it is authentic; `plaintext` is then filled."""
+        nonce = bytes(record[:NONCE_SIZE])
+        try:
+            AESGCM(self._xaes.message_keys(nonce)).decrypt_into(
+                nonce[12:], record[NONCE_SIZE:], associated_data, plaintext
+            )
+        except InvalidTag:
+            return False
+        return True
+
 
 class ChunkSet:
     """The keyed set hash over (chunk index, nonce): an XOR of PRF outputs, kept as an integer.

@@ -32,6 +32,8 @@ _HEAD_NONCE: Final = bytes(12)
 _NONCE_SIZE: Final = 12
 _FRAME = struct.Struct(">4sIQQ16sQQQ")
 _MAGIC_FRAME: Final = b"CKJT"
+_MAGIC_PART: Final = b"CKJP"
+_MAGIC_DELTA: Final = b"CKJD"
 _IMAGE = struct.Struct(">QI")
 HOLE_SIZE: Final = 8
 """Bytes of an image that is no record: how much of the backing file becomes a hole."""
@@ -126,6 +128,8 @@ class Transaction(NamedTuple):
     length: int
     """Of the backing file in the end."""
     header: bytes  # 512
+    is_part: bool = False
+    """Images that count with the next transaction of the file; no header, cut and length."""
 
 
 class Draft:
@@ -173,7 +177,7 @@ class Draft:
         _FRAME.pack_into(
             frame,
             0,
-            _MAGIC_FRAME,
+            _MAGIC_PART if change.is_part else _MAGIC_FRAME,
             len(self._images),
             len(frame),
             sequence,
@@ -221,7 +225,11 @@ def frame_length(head: bytes) -> int:
     if len(head) < _FRAME.size:
         raise JournalInvalid("the journal ends here")
     magic, count, length, *_rest = _FRAME.unpack_from(head)
-    if magic != _MAGIC_FRAME or not _IMAGES_AT + _IMAGE.size * count + _TAG_SIZE <= length:
+    if magic == _MAGIC_DELTA:
+        count = 0
+    elif magic not in (_MAGIC_FRAME, _MAGIC_PART):
+        raise JournalInvalid("no transaction begins here")
+    if not (FRAME_HEAD if magic == _MAGIC_DELTA else size_of(()) + _IMAGE.size * count) <= length:
         raise JournalInvalid("no transaction begins here")
     if length > FRAME_LIMIT:
         raise JournalInvalid("a transaction is longer than any writer makes one")
@@ -237,7 +245,9 @@ def parse(
     body = len(frame) - _TAG_SIZE
     if not cipher.holds(frame[_FRAME.size : _HEADER_AT], frame[:body], frame[body:]):
         raise JournalInvalid("a transaction is torn, or was changed in the store")
-    _magic, count, _length, number, file_id, inode, cut, length = _FRAME.unpack_from(frame)
+    magic, count, _length, number, file_id, inode, cut, length = _FRAME.unpack_from(frame)
+    if magic == _MAGIC_DELTA:
+        raise JournalInvalid("a delta is no transaction")
     images = []
     at, data = _IMAGES_AT, _IMAGES_AT + _IMAGE.size * count
     for _number in range(count):
@@ -253,4 +263,17 @@ def parse(
     if data != body or number != sequence or length > OFFSET_MAX:
         raise JournalInvalid("a transaction is not in the form that a writer gives it")
     header = bytes(frame[_HEADER_AT:_IMAGES_AT])
-    return Transaction(file_id, inode, cut, length, header), images
+    is_part = magic == _MAGIC_PART
+    if is_part and (cut != NO_CUT or length or any(header)):
+        raise JournalInvalid("a part of a transaction has what only a whole one has")
+    return Transaction(file_id, inode, cut, length, header, is_part), images
+
+
+def is_delta(frame: memoryview) -> bool:
+    """Whether it is to be parsed by delta.py."""
+    return bytes(frame[:4]) == _MAGIC_DELTA
+
+
+def part_of(file_id: bytes, inode: int) -> Transaction:
+    """What a part says besides its images."""
+    return Transaction(file_id, inode, NO_CUT, 0, bytes(HEADER_SIZE), is_part=True)

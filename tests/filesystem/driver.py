@@ -74,6 +74,7 @@ class Driver:
         self._undo = ExitStack()
         store_id = bytes.fromhex(document.store_id)
         root = self.backing.open_root(self.store)
+        sites = Sites(self.hierarchy)
         try:
             started = start(
                 self.backing,
@@ -83,6 +84,7 @@ class Driver:
                 store_folder(self.state_dir, store_id),
                 store_id,
                 self._undo,
+                sites.at_hand,
                 read_only=read_only,
             )
         except BaseException:
@@ -94,7 +96,7 @@ class Driver:
         self.tree = Tree(
             self.backing,
             root,
-            Sites(self.hierarchy),
+            sites,
             chunk_size=document.chunk_size,
             plaintext_names=document.names == "plaintext",
             folders_open=16,

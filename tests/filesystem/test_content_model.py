@@ -31,7 +31,10 @@ NAMES = st.sampled_from(["f", "g"])
 OFFSETS = st.one_of(
     st.integers(0, 6 * SIZE), st.sampled_from([0, 1, SIZE - 1, SIZE, SIZE + 1, 3 * SIZE, 12 * SIZE])
 )
-LENGTHS = st.one_of(st.integers(1, 3 * SIZE), st.sampled_from([1, SIZE, 2 * SIZE]))
+LENGTHS = st.one_of(
+    st.integers(1, 3 * SIZE), st.integers(1, SIZE // 2), st.sampled_from([1, SIZE, 2 * SIZE])
+)
+"""Half a chunk and less goes to the journal as a delta."""
 BYTES = st.integers(1, 250)
 CALLS = st.integers(0, 12)
 

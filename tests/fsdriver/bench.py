@@ -10,6 +10,7 @@ from fsdriver import oldjournals
 from fsdriver.backing import Backing
 from fsdriver.buffers import Buffers
 from fsdriver.folder import CONTROL_FOLDER
+from fsdriver.folding import Folding
 from fsdriver.journal import FILES, Journal
 from fsdriver.openfile import OpenFile
 from fsdriver.recovery import recover
@@ -52,13 +53,16 @@ class Mount:
         folder = oldjournals.folder_of(backing, control)
         undo.callback(os.close, folder)
         found = oldjournals.find(backing, folder, METADATA_KEY)
-        self.replayed: Replayed = replay(backing, self.root, found)
+        self.replayed: Replayed
+        self.replayed, carried = replay(backing, self.root, found)
         epochs = {one.name: one.cipher.head.epoch for one in found}
         newest = max(epochs.values(), default=0)
         names = sorted(FILES, key=lambda name: epochs.get(name, 0))
         for one in found:
             os.close(one.descriptor)
-        self.journal = Journal(backing, folder, METADATA_KEY, session.id, newest + 1, names)
+        self.journal = Journal(
+            backing, folder, METADATA_KEY, session.id, newest + 1, names, carried
+        )
         undo.callback(self.journal.close)
         session.use(self.journal)
         self._undo = undo
@@ -86,8 +90,15 @@ class Mount:
             recover(file)
         return bytes(OpenFile(file, Buffers()).read(0, file.state.size + 1))
 
+    def fold(self, *, keys: bool = True) -> None:
+        """Make transactions of all deltas, as a checkpoint does before it begins."""
+        lease = Lease()
+        for _step in Folding(self.backing, self.session, lambda _id: lease if keys else None).fold():
+            pass
+
     def settle(self) -> None:
         """Put everything in place, as a checkpoint does."""
+        self.fold()
         for _ in range(2):
             epoch = self.journal.rotate()
             self.journal.sync(epoch)

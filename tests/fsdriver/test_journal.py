@@ -87,6 +87,7 @@ def test_reads_see_the_newest_of_two_epochs(bench, content):
     journal = bench.mount.journal
     content.write(0, b"old 0")
     content.write(SIZE, b"old 1")
+    bench.mount.fold()
     first = journal.rotate()
     content.write(SIZE, b"new 1")
     content.write(2 * SIZE, b"new 2")
@@ -106,6 +107,7 @@ def test_reads_see_the_newest_of_two_epochs(bench, content):
 
 def test_what_was_cut_off_does_not_come_back(bench, content):
     content.write(3 * SIZE, b"b" * SIZE)
+    bench.mount.fold()
     bench.mount.journal.rotate()
     content.truncate(SIZE)
     content.truncate(4 * SIZE)
@@ -178,6 +180,7 @@ def changed(bench, content) -> bytes:
     content.write(10, b"new")
     content.truncate(3 * SIZE + 5)
     content.write(5 * SIZE, b"far")
+    bench.mount.fold()
     bench.mount.journal.rotate()
     content.truncate(2 * SIZE)
     content.write(SIZE, b"x" * 3 * SIZE)

@@ -130,6 +130,7 @@ class Mount:
                 host.folder,
                 host.store_id,
                 undo,
+                host.sites.at_hand,
                 read_only=False,
             )
             self.entries = started.entries
