@@ -122,8 +122,7 @@ class Overlay:
         there = self.dirty[index]
         count = len(there)
         return count % _SOME == 0 and (
-            count >= _MANY
-            or sum(one.length for one in there) > self._file.geometry.chunk_size
+            count >= _MANY or sum(one.length for one in there) > self._file.geometry.chunk_size
         )
 
     def base_length(self, index: int) -> int:

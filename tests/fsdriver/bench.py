@@ -93,8 +93,15 @@ class Mount:
     def fold(self, *, keys: bool = True) -> None:
         """Make transactions of all deltas, as a checkpoint does before it begins."""
         lease = Lease()
-        for _step in Folding(self.backing, self.session, lambda _id: lease if keys else None).fold():
+        for _step in Folding(
+            self.backing, self.session, lambda _id: lease if keys else None
+        ).fold():
             pass
+
+    def carry(self) -> bool:
+        """What is left goes on in the other file, as at a checkpoint without the keys."""
+        folding = Folding(self.backing, self.session, lambda _id: None)
+        return folding.carry(self.journal.current)
 
     def settle(self) -> None:
         """Put everything in place, as a checkpoint does."""

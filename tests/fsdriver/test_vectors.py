@@ -8,7 +8,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from fsdriver import errors
-from fsdriver.format import directory, filekeys, header, journal
+from fsdriver.format import delta, directory, filekeys, header, journal
+from fsdriver.format.chunk import ChunkCipher
 from fsdriver.format.extents import ExtentMap
 from fsdriver.format.header import ClearHeader
 from fsdriver.format.names import NameCipher
@@ -240,6 +241,37 @@ def test_invalid_journal_transactions(case):
         journal.parse(memoryview(raw), 80, case["number"], journal.open_head(head, metadata_key))
     with pytest.raises(reader.Refused, match=case["error"]):
         reader.open_transaction(raw, case["number"], reader.open_journal_head(head, metadata_key))
+
+
+@cases("journal_deltas")
+def test_journal_deltas(case):
+    metadata_key, head, raw = unhex(case, "metadata_key", "journal_head", "delta")
+    file_id, chunk_key, content = unhex(case, "file_id", "chunk_key", "content")
+    found = reader.open_delta(raw, case["number"], reader.open_journal_head(head, metadata_key))
+    fields = (file_id, case["inode"], case["generation"], case["offset"], case["final_length"])
+    assert found[:5] == fields
+    gcm, nonce = reader.xaes(chunk_key, found.record[:24])
+    bound = bytes.fromhex(case["associated_data"])
+    assert gcm.decrypt(nonce, found.record[24:], bound) == content
+    cipher = journal.open_head(head, metadata_key)
+    change, (position, length) = delta.parse(memoryview(raw), 80, case["number"], cipher)
+    assert change == fields
+    assert delta.bound_data(change) == bound
+    assert raw[position - 80 :][: length + 40] == found.record
+    plaintext = memoryview(bytearray(length))
+    chunks = ChunkCipher(chunk_key, file_id)
+    assert chunks.decrypt_message(memoryview(found.record), bound, plaintext)
+    assert bytes(plaintext) == content
+    assert not chunks.decrypt_message(memoryview(found.record), bound[:-1] + b"x", plaintext)
+
+
+@cases("invalid_journal_deltas")
+def test_invalid_journal_deltas(case):
+    metadata_key, head, raw = unhex(case, "metadata_key", "journal_head", "delta")
+    with pytest.raises(getattr(errors, case["error"])):
+        delta.parse(memoryview(raw), 80, case["number"], journal.open_head(head, metadata_key))
+    with pytest.raises(reader.Refused, match=case["error"]):
+        reader.open_delta(raw, case["number"], reader.open_journal_head(head, metadata_key))
 
 
 @cases("store_documents")

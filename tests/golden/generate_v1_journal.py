@@ -34,7 +34,16 @@ PATHS = (
     "deleted",
     "folder/in a hole",
     "unsealed",
+    "in small pieces",
 )
+PIECES = (
+    (100, NEW[:20]),
+    (110, NEW[20:50]),
+    (SIZE - 6, NEW[50:70]),
+    (3 * SIZE, NEW[:1000]),
+    (3 * SIZE + 1000, NEW[1000:3000]),
+)
+"""Writes to one open file: a transaction, and deltas."""
 UNSEALED = "unsealed"
 """Its last chunk is in place and no header names it: only its host's driver may know."""
 
@@ -73,6 +82,9 @@ def fill(driver: Driver) -> None:
     driver.fs.rename(*driver.split("before"), *driver.split("folder/after"))
     _write(driver, "folder/in a hole", 5 * SIZE, NEW)
     driver.fs.unlink(*driver.split("deleted"))
+    pieces = driver.fs.open(driver.number("in small pieces"), os.O_RDWR)
+    for offset, data in PIECES:
+        driver.fs.write(pieces, offset, data)
     handle = driver.fs.open(driver.number(UNSEALED), os.O_RDWR)
     driver.fs.write(handle, 3 * SIZE, NEW)
 
@@ -93,6 +105,10 @@ def expected() -> dict[str, dict[str, object]]:
         "folder/in a hole": (CHUNKS.ljust(5 * SIZE, b"\0") + NEW).ljust(9 * SIZE, b"\0"),
         UNSEALED: CHUNKS + NEW,
     }
+    pieces = bytearray(CHUNKS + NEW[:3000])
+    for offset, data in PIECES:
+        pieces[offset : offset + len(data)] = data
+    files["in small pieces"] = bytes(pieces)
     found: dict[str, dict[str, object]] = {
         "/" + path: {
             "kind": "file",

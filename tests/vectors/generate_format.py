@@ -17,8 +17,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESSIV
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from fsdriver.folder import LONG_NAME, Folder, Site
-from fsdriver.format import filekeys, header
+from fsdriver.format import delta, filekeys, header
 from fsdriver.format.chunk import KIND_CHUNK, KIND_EXTENT_MAP, ChunkCipher, ChunkSet
+from fsdriver.format.delta import Delta
 from fsdriver.format.directory import DirectoryRecord
 from fsdriver.format.extents import ExtentMap
 from fsdriver.format.header import ClearHeader, ExtentPage, SealedState
@@ -68,6 +69,8 @@ def build() -> dict[str, list[Case]]:
         "invalid_journal_heads": _invalid_journal_heads(),
         "journal_transactions": _journal_transactions(),
         "invalid_journal_transactions": _invalid_journal_transactions(),
+        "journal_deltas": _journal_deltas(),
+        "invalid_journal_deltas": _invalid_journal_deltas(),
         "store_documents": [_store_document("encrypted"), _store_document("plaintext")],
     }
 
@@ -601,6 +604,79 @@ def _invalid_journal_transactions() -> list[Case]:
         {"comment": comment, "number": 7, "error": "JournalInvalid"}
         | hexed({"metadata_key": METADATA_KEY, "journal_head": cipher.sealed_head()})
         | hexed({"transaction": raw})
+        for comment, raw in cases.items()
+    ]
+
+
+def _delta(cipher: JournalCipher, sequence: int, change: Delta, data: bytes) -> bytes:
+    frame = memoryview(bytearray(len(data) + delta.OVERHEAD))
+    chunks = ChunkCipher(KEYS.chunk_key, FILE_ID)
+    random = fixed(f"delta {sequence}", 36)
+    delta.pack(frame, change, memoryview(data), chunks, cipher, sequence, random=random)
+    return bytes(frame)
+
+
+def _journal_deltas() -> list[Case]:
+    cipher = JournalCipher(METADATA_KEY, _JOURNALS["first"])
+    cases = []
+    for comment, sequence, generation, offset, final, data in (
+        ("one byte", 2, 8, 0, 5552, b"x"),
+        ("an append", 3, 9, 5000, 6552, fixed("appended", 64)),
+        ("far in", (1 << 64) - 1, (1 << 63) - 1, 1 << 40, (1 << 63) - 1, fixed("far", 32)),
+    ):
+        change = Delta(FILE_ID, 4711, generation, offset, final)
+        cases.append(
+            {
+                "comment": comment,
+                "number": sequence,
+                "inode": change.inode,
+                "generation": generation,
+                "offset": offset,
+                "final_length": final,
+            }
+            | hexed({"metadata_key": METADATA_KEY, "journal_head": cipher.sealed_head()})
+            | hexed({"file_id": FILE_ID, "chunk_key": KEYS.chunk_key, "content": data})
+            | hexed({"associated_data": delta.bound_data(change)})
+            | hexed({"delta": _delta(cipher, sequence, change, data)})
+        )
+    return cases
+
+
+def _invalid_journal_deltas() -> list[Case]:
+    cipher = JournalCipher(METADATA_KEY, _JOURNALS["first"])
+    other = JournalCipher(METADATA_KEY, _JOURNALS["last"])
+    change = Delta(FILE_ID, 4711, 8, 100, 5552)
+    good = _delta(cipher, 7, change, b"written")
+
+    def retagged(offset: int, value: bytes) -> bytes:
+        body = _changed(good[:-16], offset, value)
+        return body + cipher.tag(body[72:84], body)
+
+    nothing = bytearray(good[:108] + good[-32:])
+    nothing[8:16] = len(nothing).to_bytes(8)
+    cases = {
+        "nothing": b"",
+        "zeros": bytes(len(good)),
+        "torn": good[:-1],
+        "a byte too many": good + b"\0",
+        "another epoch's": _delta(other, 7, change, b"written"),
+        "the one after": _delta(cipher, 8, change, b"written"),
+        "another generation": _changed(good, 48, (9).to_bytes(8)),
+        "a changed content": _changed(good, 110, bytes([good[110] ^ 1])),
+        "a changed last byte": good[:-1] + bytes([good[-1] ^ 1]),
+        "tagged: another number": retagged(16, (8).to_bytes(8)),
+        "tagged: a transaction's magic": retagged(0, b"CKJT"),
+        "tagged: filler": retagged(7, b"\1"),
+        "tagged: another length": retagged(8, (len(good) + 1).to_bytes(8)),
+        "tagged: an offset beyond every file": retagged(56, b"\x7f" + b"\xff" * 7),
+        "tagged: a length beyond every file": retagged(64, b"\xff" * 8),
+        "tagged: without content": bytes(nothing[:-16])
+        + cipher.tag(bytes(nothing[72:84]), bytes(nothing[:-16])),
+    }
+    return [
+        {"comment": comment, "number": 7, "error": "JournalInvalid"}
+        | hexed({"metadata_key": METADATA_KEY, "journal_head": cipher.sealed_head()})
+        | hexed({"delta": raw})
         for comment, raw in cases.items()
     ]
 

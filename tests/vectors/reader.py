@@ -250,6 +250,11 @@ def read_content(
     """Chunk by chunk; the set is compared behind the last one."""
     size, chunk_size = sealed.size, clear.chunk_size
     stride, chunks = chunk_size + 40, -(-size // chunk_size)
+    deltas = file.deltas(sealed)
+    if deltas:
+        whole = b"".join(read_content(file.without_deltas(), clear, sealed, keys))
+        yield with_deltas(bytearray(whole), deltas, clear, keys)
+        return
     if sealed.dirty:
         refuse("HeaderInvalid", "was left unsealed: mount the store where it was written")
     if file.length != ciphertext_size(size, chunk_size):
@@ -280,6 +285,23 @@ def read_content(
         following = end
     if digest != sealed.chunk_set:
         refuse("ChunkSetMismatch", "a chunk was put back to an older version")
+
+
+def with_deltas(content: bytearray, deltas: "list[Delta]", clear: Clear, keys: FileKeys) -> bytes:
+    """What they were made on, and they over it."""
+    for delta in deltas:
+        bound = clear.file_id + delta.generation.to_bytes(8, "big") + b"\x03\x01"
+        bound += delta.offset.to_bytes(8, "big") + delta.final_length.to_bytes(8, "big")
+        gcm, nonce = xaes(keys.chunk_key, delta.record[:24])
+        try:
+            data = gcm.decrypt(nonce, delta.record[24:], bound)
+        except InvalidTag:
+            refuse("ChunkInvalid", f"a delta at {delta.offset}: tag fails")
+        full, rest = divmod(delta.final_length - 512, clear.chunk_size + 40)
+        size = full * clear.chunk_size + max(0, rest - 40)
+        content.extend(bytes(max(0, size - len(content))))
+        content[delta.offset : delta.offset + len(data)] = data
+    return bytes(content)
 
 
 # FORMAT.md 11: the journal
@@ -319,12 +341,36 @@ class Transaction(NamedTuple):
     images: list[tuple[int, bytes]]
 
 
+class Delta(NamedTuple):
+    file_id: bytes
+    inode: int
+    generation: int
+    offset: int
+    final_length: int
+    record: bytes
+
+
+def open_delta(raw: bytes, number: int, head: Head) -> Delta:
+    """One whole delta, from its magic to its tag; its content stays encrypted."""
+    length, said, inode, generation, offset, final_length = (
+        int.from_bytes(raw[at : at + 8], "big") for at in (8, 16, 40, 48, 56, 64)
+    )
+    if raw[:4] != b"CKJD" or any(raw[4:8]) or length != len(raw) or said != number:
+        refuse("JournalInvalid", "no delta begins here")
+    if len(raw) <= 140 or not head.holds(raw[72:84], raw[:-16], raw[-16:]):
+        refuse("JournalInvalid", "a delta that is torn, or was changed")
+    if max(offset + len(raw) - 140, final_length) >= 1 << 63:
+        refuse("JournalInvalid", "a delta beyond the end of every file")
+    return Delta(raw[24:40], inode, generation, offset, final_length, raw[84:-16])
+
+
 def open_transaction(raw: bytes, number: int, head: Head) -> Transaction:
     """One whole transaction, from its magic to its tag."""
     body = raw[:-16]
     fields = [int.from_bytes(raw[at : at + 8], "big") for at in (8, 16, 40, 48, 56)]
     length, said, inode, cut, final_length = fields
-    if raw[:4] != b"CKJT" or length != len(raw) or said != number:
+    is_part = raw[:4] == b"CKJP"
+    if raw[:4] not in (b"CKJT", b"CKJP") or length != len(raw) or said != number:
         refuse("JournalInvalid", "no transaction begins here")
     if len(raw) < 604 or not head.holds(raw[64:76], body, raw[-16:]):
         refuse("JournalInvalid", "a transaction that is torn, or was changed")
@@ -347,6 +393,8 @@ def open_transaction(raw: bytes, number: int, head: Head) -> Transaction:
         refuse("JournalInvalid", "images that are not in their places")
     uncut = cut == (1 << 64) - 1
     header = raw[76:588]
+    if is_part and (not uncut or final_length or any(header)):
+        refuse("JournalInvalid", "a part with what only a whole transaction has")
     return Transaction(raw[24:40], inode, None if uncut else cut, final_length, header, images)
 
 
@@ -360,8 +408,12 @@ class Pending:
         self.whole_below: int | None = None
         """What lies in place from here on was cut off."""
         self.images: dict[int, bytes] = {}
+        self.parts: list[tuple[int, bytes]] = []
+        self.deltas: list[Delta] = []
 
     def take(self, change: Transaction) -> None:
+        self.images.update(self.parts)
+        self.parts, self.deltas = [], []
         if change.cut is not None:
             before = change.cut if self.whole_below is None else self.whole_below
             self.whole_below = min(change.cut, before)
@@ -377,6 +429,13 @@ class Pending:
                 self.images[offset] = image
         self.inode, self.header = change.inode, change.header
         self.final_length = change.final_length
+
+    def take_delta(self, delta: Delta) -> None:
+        """The second one of a generation is a copy."""
+        if not self.deltas or self.deltas[-1].generation < delta.generation:
+            self.deltas.append(delta)
+        if not self.header:
+            self.inode = delta.inode
 
 
 def read_journal(folder: str, metadata_key: bytes) -> dict[bytes, Pending]:
@@ -400,12 +459,23 @@ def read_journal(folder: str, metadata_key: bytes) -> dict[bytes, Pending]:
         at, number = 80, 1
         while at < len(raw):
             length = int.from_bytes(raw[at + 8 : at + 16], "big")
+            frame = raw[at : at + length]
             try:
-                change = open_transaction(raw[at : at + length], number, head)
+                if frame[:4] == b"CKJD":
+                    delta = open_delta(frame, number, head)
+                    pending.setdefault(delta.file_id, Pending()).take_delta(delta)
+                else:
+                    change = open_transaction(frame, number, head)
+                    file = pending.setdefault(change.file_id, Pending())
+                    if frame[:4] == b"CKJP":
+                        file.parts += change.images
+                    else:
+                        file.take(change)
             except Refused:
                 break
-            pending.setdefault(change.file_id, Pending()).take(change)
             at, number = at + length, number + 1
+        for file in pending.values():
+            file.parts = []  # of a transaction that this epoch never had
     return pending
 
 
@@ -422,8 +492,26 @@ class BackingFile:
         else:
             found = [one for one in pending.values() if one.inode == status.st_ino]
             self._pending = found[0] if found else None
+        self._deltas = self._pending.deltas if self._pending is not None else []
+        if self._pending is not None and not self._pending.header:
+            self._pending = None
         if self._pending is not None:
             self.length = self._pending.final_length
+
+    def deltas(self, sealed: Sealed) -> list[Delta]:
+        """Those that were made on this header, one after the other."""
+        found: list[Delta] = []
+        for delta in self._deltas if not sealed.dirty else []:
+            if delta.generation == sealed.generation + len(found) + 1:
+                found.append(delta)
+            elif delta.generation > sealed.generation:
+                break
+        return found
+
+    def without_deltas(self) -> "BackingFile":
+        """As the newest header names it."""
+        self._deltas = []
+        return self
 
     def read(self, length: int, offset: int) -> bytes:
         """A record, or the header; shorter only at the end of the file."""
@@ -724,14 +812,15 @@ class Reader:
                 refuse("NameBindingMismatch", "moved, swapped or copied")
             if self._to is not None:
                 copy = open(self._to + path, "xb")  # noqa: SIM115 closed below
-            digest = hashlib.sha256()
+            digest, size = hashlib.sha256(), 0
             for plain in read_content(file, clear, sealed, keys):
                 digest.update(plain)
+                size += len(plain)
                 if copy is not None:
                     copy.write(plain)
             self.found[path] = {
                 "kind": "file",
-                "size": sealed.size,
+                "size": size,
                 "sha256": digest.hexdigest(),
                 "sparse": sealed.extents is not None or bool(sealed.pages),
                 "xattrs": self._xattrs(place, site, clear.file_id),
