@@ -37,7 +37,7 @@ class AllocatedFile(OpenFile):
         geometry.require_size(end)
         low = geometry.record_offset(offset // geometry.chunk_size)
         high = geometry.record_offset(geometry.chunk_count(end))
-        self._changing(lambda: self._allocate(low, high))
+        self._changing(self._allocate, low, high)
         if file.journaled is not None:
             file.journaled.keep_room(low, high)
         if grows and end > file.state.size:
@@ -57,7 +57,7 @@ class AllocatedFile(OpenFile):
         self._admit()
         end = min(offset + length, self.file.state.size)
         if offset < end:
-            self._changing(lambda: self._punch(offset, end))
+            self._changing(self._punch, offset, end)
 
     def _punch(self, offset: int, end: int) -> None:
         file = self.file

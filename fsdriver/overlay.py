@@ -166,6 +166,14 @@ class Overlay:
         chunks = self._file.geometry.chunk_count(size)
         self.dirty = {index: found for index, found in self.dirty.items() if index < chunks}
 
+    def drop(self) -> None:
+        """Nobody can reach the file any more."""
+        self.release()
+        journaled = self._file.journaled
+        if journaled is not None:
+            journaled.deltas.clear()
+        self._file.overlay = None
+
     def moved(self, deltas: Sequence[DeltaPlace]) -> None:
         """They lie in another epoch now."""
         self.dirty.clear()

@@ -4,10 +4,11 @@ Says nothing of reading or writing content; openfile.py does. One instance stand
 whatever the number of its links and handles.
 """
 
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from hmac import compare_digest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -17,8 +18,6 @@ from fsdriver.errors import (
     HeaderInvalid,
     KeyRejected,
     NameBindingMismatch,
-    RolledBack,
-    SizeMismatch,
 )
 from fsdriver.format import filekeys, header
 from fsdriver.format.chunk import ChunkCipher
@@ -27,12 +26,17 @@ from fsdriver.format.geometry import HEADER_SIZE, NONCE_SIZE, Geometry
 from fsdriver.format.header import ClearHeader, SealedState, file_id_of
 from fsdriver.format.journal import Draft, size_of
 from fsdriver.journaled import JournaledFile
+from fsdriver.judging import judge
 from fsdriver.lease import Lease
 from fsdriver.overlay import Overlay
 from fsdriver.sessions import Session
 
 if TYPE_CHECKING:
     from fsdriver.format.extents import ExtentMap
+
+
+_CLOCK_REALTIME_COARSE: Final = 5
+"""Of Linux; it is what times of files are made of."""
 
 
 class SealedFile:
@@ -59,6 +63,7 @@ class SealedFile:
         "provisional",
         "session",
         "state",
+        "touched",
         "trimmed",
         "writable",
     )
@@ -88,6 +93,8 @@ class SealedFile:
         """The newest that was verified or written, 512 bytes."""
         self.extents: ExtentMap | None = None
         """Chunks present in a sparse file; None for a dense one."""
+        self.touched = 0
+        """The system's clock of file times when a change last brought them up to date."""
         self.trimmed = 0
         """Bytes behind the sealed end that a stop had left and that were cut off at open."""
         self.provisional = False
@@ -213,7 +220,7 @@ class SealedFile:
         sealed.header = raw
         sealed._journaled = journaled
         sealed.paged = bool(state.extent_pages)
-        sealed._judge(length)
+        judge(sealed, length)
         if journaled is not None and journaled.deltas and session.journal is not None:
             sealed.overlay = Overlay.over(sealed, journaled)
             session.journal.note_length(journaled)
@@ -226,41 +233,6 @@ class SealedFile:
         if journaled is not None:
             return journaled.length
         return self.backing.stat_open(self.descriptor).st_size
-
-    def _judge(self, length: int) -> None:
-        """Is this what was sealed last, what a stop left behind, or somebody's doing?"""
-        state, session = self.state, self.session
-        known = session.generations.generation(self.file_id)
-        if state.generation < known:
-            raise RolledBack(
-                f"the header is of generation {state.generation}, this host knows {known}: an "
-                "older file was put back in the store; restore the newest from a backup, or "
-                "accept what is there with `ckfs contentdb rebuild`"
-            )
-        expected = self.geometry.ciphertext_size(state.size)
-        if session.may_recover(state.session, self.file_id) and (
-            state.dirty or state.generation > session.generations.committed_generation(self.file_id)
-        ):
-            self.provisional = True
-        elif state.dirty:
-            raise HeaderInvalid(
-                "the file was left unsealed by a driver that this host does not know to have "
-                "stopped: an old header was put back in the store, or the store was last written "
-                "on another host; mount it there, or accept such files with -o recover"
-            )
-        elif length == expected or (length > expected and session.follows_a_stop):
-            # What is behind the end was never sealed: a write that a stop cut short.
-            extentpages.load(self)
-            if length > expected and self.writable:
-                self.backing.truncate(self.descriptor, expected)
-                self.trimmed = length - expected
-            if state.generation > known:
-                session.generations.note_generation(self.file_id, state.generation)
-        else:
-            raise SizeMismatch(
-                f"the backing file has {length} bytes and was sealed with {expected}: it was "
-                f"{'cut' if length < expected else 'extended'} in the store"
-            )
 
     def check_binding(self, binding: bytes) -> None:
         """Raises NameBindingMismatch unless the file was sealed under this name."""
@@ -339,7 +311,7 @@ class SealedFile:
     def settle(self) -> None:
         """Make a transaction of the deltas, before anything else is made of the file."""
         if self.overlay is not None and self.writable:
-            if not hasattr(self, "cipher") and not self.locked:
+            if not self.locked:
                 self.prepare_content()
             if self.provisional:
                 extentpages.load(self)
@@ -388,6 +360,14 @@ class SealedFile:
         self.note_written()
         with suppress(PermissionError):  # of a file that somebody else owns
             self.backing.change_open_times(self.descriptor, status.st_atime_ns, status.st_mtime_ns)
+
+    def touch(self) -> None:
+        """Its content was changed now, as the clock tells that file times are made of."""
+        now = time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)
+        if now != self.touched:
+            with suppress(OSError):  # it is written; only the time says otherwise
+                self.backing.touch(self.descriptor)
+                self.touched = now
 
     def note_written(self) -> None:
         """The header of the present state is in the store, or in its journal."""

@@ -7,7 +7,6 @@ already gets its headers there too, so that there is one newest header.
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
 
 from fsdriver import extentpages
 from fsdriver.buffers import Buffers
@@ -76,7 +75,8 @@ class Plan:
         for first, end in direct:
             self._direct_at[first] = at
             at += geometry.run_length(first, end, new_size)
-        self._state = replace(file.state, size=new_size, content_digest=None)
+        self._state = file.state.copy()
+        self._state.size, self._state.content_digest = new_size, None
         self._extras: list[extentpages.Extra] = []
         self._at: dict[int, int] = {}
         self._first_extra = 0
@@ -157,8 +157,7 @@ class Plan:
         extentpages.encrypt(file, state, self._extras, draft, self._first_extra)
         file.put(draft, state, self._cut)
         file.extents = self.extents
-        with suppress(OSError):  # it is written; only the time says otherwise
-            file.backing.touch(file.descriptor)
+        file.touch()
 
 
 def plan_of(

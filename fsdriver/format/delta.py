@@ -17,6 +17,7 @@ from fsdriver.format.journal import JournalCipher
 MAGIC: Final = b"CKJD"
 KIND: Final = b"\x03\x01"
 _FRAME = struct.Struct(">4s4xQQ16sQQQQ")
+_HEAD = struct.Struct(">4s4xQQ16sQQQQ12s")
 _BOUND = struct.Struct(">16sQ2sQQ")
 _MAC_NONCE: Final = 12
 _TAG: Final = 16
@@ -50,14 +51,12 @@ def pack(
 ) -> None:
     """Fill a frame of `len(data) + OVERHEAD` bytes. `random` is for vectors only."""
     random = random or secrets.token_bytes(_MAC_NONCE + NONCE_SIZE)
-    file_id, inode, generation, offset, final = change
-    body = len(frame) - _TAG
-    _FRAME.pack_into(
-        frame, 0, MAGIC, len(frame), sequence, file_id, inode, generation, offset, final
-    )
-    frame[_FRAME.size : RECORD_AT] = random[:_MAC_NONCE]
+    nonce = random[:_MAC_NONCE]
+    length = len(frame)
+    body = length - _TAG
+    _HEAD.pack_into(frame, 0, MAGIC, length, sequence, *change, nonce)
     chunks.encrypt_message(random[_MAC_NONCE:], data, bound_data(change), frame[RECORD_AT:body])
-    frame[body:] = cipher.tag(random[:_MAC_NONCE], frame[:body])
+    frame[body:] = cipher.tag(nonce, frame[:body])
 
 
 def bound_data(change: Delta) -> bytes:

@@ -18,7 +18,8 @@ from fsdriver import contentdb_document, contentdb_file
 from fsdriver import folder as folders
 from fsdriver.contentdb_file import Meta
 from fsdriver.findings import FileReport
-from fsdriver.format import directory, filekeys, header, names
+from fsdriver.format import delta, directory, filekeys, header, names
+from fsdriver.format.delta import Delta
 from fsdriver.format.header import HEADER_SIZE, ClearHeader
 from fsdriver.format.journal import NO_CUT, Draft, Transaction, size_of
 from fsdriver.scrubstate import ScrubState
@@ -136,6 +137,15 @@ def recovery() -> None:
         put("journal", whole)
         draft.finish(cipher, 1, change, nonce=bytes(12))
         put("journal-transaction", bytes(draft.frame)[:-16])
+    for sequence, content in ((3, b"a delta"), (4, b"another" * 9)):
+        frame = memoryview(bytearray(len(content) + delta.OVERHEAD))
+        small = Delta(owner, 4711, sequence, 7 * sequence, 8784)
+        chunks, random = targets_recovery.chunk_cipher(), bytes([sequence]) * 36
+        delta.pack(frame, small, memoryview(content), chunks, cipher, sequence, random=random)
+        whole += frame
+        put("journal", whole)
+        delta.pack(frame, small, memoryview(content), chunks, cipher, 1, random=random)
+        put("journal-delta", bytes(frame)[:-16])
     for complete, rows in (
         (True, []),
         (

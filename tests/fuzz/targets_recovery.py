@@ -13,7 +13,8 @@ from fsdriver.contentdb import ContentDatabase
 from fsdriver.contentdb_document import ExportInvalid
 from fsdriver.errors import FormatUnsupported, JournalInvalid, StoreError, StoreTooNew
 from fsdriver.findings import FileReport
-from fsdriver.format import journal
+from fsdriver.format import delta, journal
+from fsdriver.format.chunk import ChunkCipher
 from fsdriver.format.journal import Draft, JournalCipher, JournalHead
 from fsdriver.scrubstate import ScrubState
 from tests.fuzz import world
@@ -50,6 +51,32 @@ def packed_transaction(value) -> bytes:
         draft.image(number)[:] = record
     draft.finish(cipher(), 1, change, nonce=nonce)
     return bytes(draft.frame)[:-_TAG]
+
+
+def chunk_cipher() -> ChunkCipher:
+    """Of the one file in the corpus' deltas."""
+    return ChunkCipher(bytes(range(32)), OWNER)
+
+
+def small_change(data: bytes):
+    """The bytes before the tag of a delta that is authentic and may be anything."""
+    nonce = data[72:84].ljust(12, b"\0")
+    frame = data + cipher().tag(nonce, data)
+    change, (position, length) = delta.parse(memoryview(frame), 0, 1, cipher())
+    record = memoryview(frame)[position:][: length + 40]
+    content = memoryview(bytearray(length))
+    if not chunk_cipher().decrypt_message(record, delta.bound_data(change), content):
+        return None
+    return change, bytes(content), nonce + frame[position:][:24]
+
+
+def packed_small_change(value) -> bytes | None:
+    if value is None:
+        return None
+    change, content, random = value
+    frame = memoryview(bytearray(len(content) + delta.OVERHEAD))
+    delta.pack(frame, change, memoryview(content), chunk_cipher(), cipher(), 1, random=random)
+    return bytes(frame)[:-_TAG]
 
 
 def whole_journal(data: bytes):
@@ -120,6 +147,7 @@ PARSERS = [
         lambda value: value[0].sealed_head() + value[1],
     ),
     Parser("journal-transaction", transaction, (JournalInvalid,), packed_transaction),
+    Parser("journal-delta", small_change, (JournalInvalid,), packed_small_change),
     Parser("journal", whole_journal, (FormatUnsupported,)),
     Parser("contentdb-export", export, (ExportInvalid, StoreTooNew), packed_export),
     Parser(

@@ -142,6 +142,7 @@ def alphabet() -> list[Operation]:
                 ("checkpoint", waits),
             )
         )
+    made += _small_writes()
     renames = ["A/f A/n", "A/f B/n", "A/f B/g", "B/g A/f", "A/n A/f", "A/n B/g", "A C", "A E"]
     for pair in [*renames, "E A/E", "s B/s"]:
         made.append(_operation(f"rename {pair}", ("rename", *pair.split())))
@@ -162,6 +163,23 @@ def alphabet() -> list[Operation]:
     made.append(_operation("sync", ("sync",)))
     made.append(_operation("syncfs", ("syncfs",)))
     return made
+
+
+def _small_writes() -> Iterator[Operation]:
+    """Deltas of the journal: within chunks, over a border, at the end; folded by what follows."""
+    first, second = (
+        [("write", "A/f", offset, content(f"small {offset}", 300)) for offset in offsets]
+        for offsets in ((100, 200, CHUNK - 100), (250, CHUNK - 50))
+    )
+    end = ("write", "A/f", None, content("small append", 1000))
+    yield _operation("small A/f held", ("open", "A/f"), *first, end, *second)
+    yield _operation("small A/f", ("open", "A/f"), *first, end, ("close", "A/f"))
+    lines = [("write", "A/n", None, content(f"line {count}", 1500)) for count in range(4)]
+    yield _operation("log A/n held", ("create", "A/n"), *lines)
+    yield _operation("log A/n", ("create", "A/n"), *lines, ("close", "A/n"))
+    for waits in (1, 2, 3, 4):
+        steps = (("open", "A/f"), *first, ("checkpoint", waits), *second, end)
+        yield _operation(f"small pending {waits}", *steps)
 
 
 def sequences(length: int) -> Iterator[tuple[Operation, ...]]:
