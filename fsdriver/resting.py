@@ -35,7 +35,8 @@ class RestingFiles:
         content.forget()
         self.drop(key)
         file = content.file
-        if not self._limit or file.locked or file.state.dirty or file.state.unbound:
+        unfinished = file.locked or file.state.dirty or file.overlay is not None
+        if not self._limit or unfinished or file.state.unbound:
             # The next open of an unbound file looks whether it can be bound again.
             self._close(content)
             return
