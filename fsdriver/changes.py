@@ -96,8 +96,6 @@ def _truncate(tree: Tree, inode: Inode, size: int) -> None:
 
 
 def _change_times(tree: Tree, inode: Inode, changes: Changes) -> None:
-    if inode.open is not None:
-        inode.open.file.touched = 0
     status = tree.status(inode)
     atime = status.st_atime_ns if changes.atime_ns is None else changes.atime_ns
     mtime = status.st_mtime_ns if changes.mtime_ns is None else changes.mtime_ns

@@ -4,11 +4,10 @@ Says nothing of reading or writing content; openfile.py does. One instance stand
 whatever the number of its links and handles.
 """
 
-import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from hmac import compare_digest
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -35,10 +34,6 @@ if TYPE_CHECKING:
     from fsdriver.format.extents import ExtentMap
 
 
-_CLOCK_REALTIME_COARSE: Final = 5
-"""Of Linux; it is what times of files are made of."""
-
-
 class SealedFile:
     """An open backing file whose header has been verified."""
 
@@ -63,7 +58,6 @@ class SealedFile:
         "provisional",
         "session",
         "state",
-        "touched",
         "trimmed",
         "writable",
     )
@@ -93,8 +87,6 @@ class SealedFile:
         """The newest that was verified or written, 512 bytes."""
         self.extents: ExtentMap | None = None
         """Chunks present in a sparse file; None for a dense one."""
-        self.touched = 0
-        """The system's clock of file times when a change last brought them up to date."""
         self.trimmed = 0
         """Bytes behind the sealed end that a stop had left and that were cut off at open."""
         self.provisional = False
@@ -362,12 +354,9 @@ class SealedFile:
             self.backing.change_open_times(self.descriptor, status.st_atime_ns, status.st_mtime_ns)
 
     def touch(self) -> None:
-        """Its content was changed now, as the clock tells that file times are made of."""
-        now = time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)
-        if now != self.touched:
-            with suppress(OSError):  # it is written; only the time says otherwise
-                self.backing.touch(self.descriptor)
-                self.touched = now
+        """Its content was changed now, though nothing was written to its place."""
+        with suppress(OSError):  # it is written; only the time says otherwise
+            self.backing.touch(self.descriptor)
 
     def note_written(self) -> None:
         """The header of the present state is in the store, or in its journal."""
