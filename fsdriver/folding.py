@@ -6,7 +6,6 @@ journal file to the next.
 """
 
 from collections.abc import Callable, Iterator
-from itertools import count
 from typing import Final
 
 from fsdriver.backing import Backing
@@ -40,7 +39,7 @@ class Folding:
         When it ends, what is left are deltas without a key, in this very moment.
         """
         tried: set[bytes] = set()
-        for passes in count():
+        for passes in range(2 * _PASSES):
             left = [
                 file
                 for file in self._journal.files.values()
