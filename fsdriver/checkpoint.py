@@ -20,6 +20,9 @@ JOURNAL_LIMIT: Final = 64 << 20
 FILES_LIMIT: Final = 256
 """Files with transactions, each of which holds a descriptor."""
 
+_AT_ONCE: Final = 0.001
+"""Seconds that others wait while small files are put in place, one after the other."""
+
 Waiting = Callable[[], None]
 
 
@@ -129,9 +132,14 @@ class Checkpoints:
             # Records in place first: a header of the journal may name them.
             yield self._sync
             yield lambda: journal.sync(epoch)
+            began = time.monotonic()
             for file in list(epoch.files.values()):
                 for _bytes in journal.apply(epoch, file):
                     yield _nothing  # others are served meanwhile
+                    began = time.monotonic()
+                if time.monotonic() - began > _AT_ONCE:
+                    yield _nothing
+                    began = time.monotonic()
         yield self._sync
         fresh: list[Epoch] = []
         yield lambda: fresh.append(journal.begin_anew(epoch))

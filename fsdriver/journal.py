@@ -28,7 +28,8 @@ from fsdriver.journaled import DeltaPlace, Epoch, JournaledFile, Part, Pending
 
 FOLDER: Final = "journal"
 FILES: Final = ("a", "b")
-_AT_ONCE: Final = 4 << 20
+_AT_ONCE: Final = 2 << 20
+"""Bytes that are put in place before others are served."""
 _KEPT: Final = 32 << 20
 """Bytes that a journal file may keep for the next time."""
 RESERVE: Final = 1 << 20
@@ -265,6 +266,11 @@ class Journal(Pending):
         """On any thread, once all that it held is in place and synced: durably another epoch."""
         fresh = self._begin(epoch.descriptor)
         self.sync(fresh)
+        # What lies behind the end means nothing, and new pages cost more than used ones.
+        fresh.reserved = min(max(epoch.size, RESERVE), _KEPT)
+        if epoch.size > fresh.reserved or epoch.reserved > 2 * fresh.reserved:
+            with suppress(OSError):
+                self._shrink(fresh, fresh.reserved)
         return fresh
 
     def release(self, epoch: Epoch, fresh: Epoch) -> None:
@@ -274,10 +280,6 @@ class Journal(Pending):
             self._drop_if_dead(file)
         self._other = fresh
         self.closing = None
-        # What lies behind the end means nothing, and new pages cost more than used ones.
-        fresh.reserved = min(max(epoch.size, RESERVE), _KEPT)
-        if epoch.size > fresh.reserved or epoch.reserved > 2 * fresh.reserved:
-            self._shrink(fresh, fresh.reserved)
 
     def _shrink(self, epoch: Epoch, length: int) -> None:
         self._backing.truncate(epoch.descriptor, max(length, epoch.size))

@@ -14,7 +14,7 @@ from fsdriver.chunkcache import FileChunks
 from fsdriver.errors import ChunkInvalid, KeyUnavailable
 from fsdriver.format import delta as delta_format
 from fsdriver.format.delta import Delta
-from fsdriver.format.geometry import RECORD_OVERHEAD
+from fsdriver.format.geometry import NONCE_SIZE, RECORD_OVERHEAD
 from fsdriver.format.journal import Draft, size_of
 from fsdriver.journaled import DeltaPlace, JournaledFile
 
@@ -42,7 +42,8 @@ class Overlay:
         """Of the plaintext that the header names."""
         self.dirty: dict[int, list[DeltaPlace]] = {}
         """Chunk -> its deltas; what comes before one that covers all of it is left out."""
-        self._staged: dict[int, bytes] = {}
+        self._staged: dict[int, tuple[bytes, int]] = {}
+        """What is in parts already: the new nonce, and what that changes of the chunk set."""
         self._owed = 0
         self._room = 0
 
@@ -204,12 +205,12 @@ class Overlay:
     def _stage(self, indexes: Sequence[int]) -> None:
         file = self._file
         draft = self._draft(self._images(indexes), ())
-        nonces = self._encrypt(indexes, draft)
+        fresh = self._encrypt(indexes, draft)
         journaled = file.journaled
         if journaled is None:
             raise RuntimeError("deltas of a file that has none")
         file.session.writing_journal.append_part(draft, journaled)
-        self._staged.update(nonces)
+        self._staged.update(fresh)
 
     def _finish(self, indexes: Sequence[int]) -> None:
         file = self._file
@@ -219,17 +220,13 @@ class Overlay:
         pages = extentpages.images(file, state, extras)
         draft = self._draft(self._images(indexes), pages)
         fresh = self._staged | self._encrypt(indexes, draft)
-        digest = 0
-        for index, nonce in fresh.items():
-            digest ^= file.chunk_set.digest(index, nonce)
-            if self.base_length(index):
-                digest ^= file.chunk_set.digest(index, self._nonce_before(index))
-        state.chunk_set ^= digest
+        for _nonce, changed in fresh.values():
+            state.chunk_set ^= changed
         extentpages.encrypt(file, state, extras, draft, len(indexes))
         file.take_deltas(draft, state)
         file.extents = extents
         self.release()
-        for index, nonce in fresh.items():
+        for index, (nonce, _changed) in fresh.items():
             kept = self.kept.chunks.get(index) if self.kept is not None else None
             if kept is not None:
                 kept.nonce = nonce
@@ -257,9 +254,9 @@ class Overlay:
         room = buffers.journal(length) if buffers else memoryview(bytearray(length))
         return Draft(room, wanted)
 
-    def _encrypt(self, indexes: Sequence[int], draft: Draft) -> dict[int, bytes]:
+    def _encrypt(self, indexes: Sequence[int], draft: Draft) -> dict[int, tuple[bytes, int]]:
         file = self._file
-        nonces = {}
+        fresh = {}
         for number, index in enumerate(indexes):
             length = file.geometry.chunk_length(index, file.state.size)
             record = draft.image(number)
@@ -269,10 +266,14 @@ class Overlay:
                 # What was acknowledged cannot be had again, and what was before it must not be
                 # taken for it: the chunk is damaged, and stays so.
                 record[:] = bytes(len(record))
-                nonces[index] = bytes(record[:24])
+                nonce = bytes(record[:NONCE_SIZE])
             else:
-                nonces[index] = file.cipher.encrypt_run(index, [plaintext], record)
-        return nonces
+                nonce = file.cipher.encrypt_run(index, [plaintext], record)
+            changed = file.chunk_set.digest(index, nonce)
+            if self.base_length(index):
+                changed ^= file.chunk_set.digest(index, self._nonce_before(index))
+            fresh[index] = nonce, changed
+        return fresh
 
     def _plaintext(self, index: int) -> memoryview:
         kept = self.kept.chunks.get(index) if self.kept is not None else None
