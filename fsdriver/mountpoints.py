@@ -149,6 +149,11 @@ def mounted() -> list[Mounted]:
     return found
 
 
+def plain_mountpoint(line: str) -> str:
+    """Where one line of mountinfo says that something is mounted."""
+    return _plain(line.split(" ")[4])
+
+
 def _plain(text: str) -> str:
     """mountinfo writes space, tab, newline and backslash as three octal digits."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)

@@ -13,11 +13,14 @@ import socket
 import stat
 import subprocess
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final
 
 from fsdriver.errors import MountRefused
-from fsdriver.mountpoints import FSTYPE
+from fsdriver.mountpoints import FSTYPE, plain_mountpoint
 
+READ_AHEAD: Final = 1 << 20
+"""Bytes: requests as large as they get, which is half again as fast as 128 KiB."""
 _DEVICE: Final = "/dev/fuse"
 _FLAGS: Final = {
     "ro": (1, True),
@@ -113,6 +116,26 @@ def _by_fusermount(mountpoint: str, options: Iterable[str], source: str) -> int:
         raise MountRefused(f"fusermount3 refused to mount on {mountpoint}: {words}")
     os.set_inheritable(descriptors[0], False)
     return descriptors[0]
+
+
+def raise_read_ahead(place: str) -> int:
+    """Let the kernel read further ahead than its 128 KiB; bytes that it may, 0 if it is not known.
+
+    Before the mount's first request is answered, so `place` is the real path of its mount point:
+    whoever looks at it now would wait for himself. Only for who may write to sysfs: everybody
+    else keeps what there is.
+    """
+    with suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8") as lines:
+        devices = [line.split(" ")[2] for line in lines if plain_mountpoint(line) == place]
+        knob = f"/sys/class/bdi/{devices[-1]}/read_ahead_kb"
+        with open(knob, "r+", encoding="ascii") as file:
+            now = int(file.read())
+            if now < READ_AHEAD >> 10:
+                file.seek(0)
+                file.write(str(READ_AHEAD >> 10))
+                now = READ_AHEAD >> 10
+            return now << 10
+    return 0
 
 
 def is_attached(descriptor: int) -> bool:

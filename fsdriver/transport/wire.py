@@ -78,6 +78,8 @@ class WireTransport:
             self._handlers[opcode] = self._held_back(self._handlers[opcode])
         filesystem.set_ids_dropped = self._forget_attributes
         self._device = -1
+        self.read_ahead = 0
+        """Bytes that the kernel may read ahead, if that is known."""
         self._mountpoint = ""
         self._ended = trio.Event()
         self._tell_ended: Callable[[], None] = lambda: None
@@ -94,8 +96,10 @@ class WireTransport:
 
     def open(self, mountpoint: str, options: set[str], source: str) -> None:
         """Mount; raises OSError or MountRefused when the system refuses."""
+        place = os.path.realpath(mountpoint)
         self._device = attachment.attach(mountpoint, options, source)
         self._mountpoint = mountpoint
+        self.read_ahead = attachment.raise_read_ahead(place)
 
     async def serve(self) -> None:
         """Until the mount is gone or `stop` is called."""
@@ -250,7 +254,7 @@ class WireTransport:
             unique,
             min(minor, protocol.MINOR),
             agreed,
-            max_readahead=max_readahead,
+            max_readahead=max(max_readahead, attachment.READ_AHEAD),
             max_write=MAX_WRITE,
             max_background=_MAX_BACKGROUND,
         )
