@@ -18,6 +18,7 @@ from fsdriver.contents import WRITING, Contents
 from fsdriver.errors import CkfsError, refuse
 from fsdriver.format.names import NAME_MAX
 from fsdriver.incidents import Incidents
+from fsdriver.locking import lock_site
 from fsdriver.namespace import Caller
 from fsdriver.renaming import Renaming
 from fsdriver.reports import Reports
@@ -284,7 +285,7 @@ class Filesystem(Contents):
         """
         return [
             (inode.number, inode.parent.number if inode.parent else 0, inode.name)
-            for inode in self._tree.lock_site(site_id)
+            for inode in lock_site(self._tree, site_id)
         ]
 
     def backing_path(self, number: int) -> str:

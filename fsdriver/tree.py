@@ -186,30 +186,6 @@ class Tree:
             self.backing.close(folder.descriptor)
             folder.descriptor = -1
 
-    def lock_site(self, site_id: bytes) -> list[Inode]:
-        """Drop every key and decrypted name of a site whose lease ended; returns its inodes.
-
-        What the kernel has cached of them is the transport's to drop.
-        """
-        self.session.fresh_keys.drop(site_id)
-        locked = []
-        self.resting.drop_all(lambda content: content.file.lease.site_id == site_id)
-        for inode in self.inodes.all():
-            folder = inode.folder or (inode.parent.folder if inode.parent else None)
-            content = inode.open
-            lease = content.file.lease if content else folder.site.lease if folder else None
-            if lease is None or lease.site_id != site_id:
-                continue
-            locked.append(inode)
-            if inode.folder is not None:
-                inode.folder.lock()
-            if content is not None:
-                try:
-                    content.lock()
-                except OSError as error:
-                    self.report(inode, error)
-        return locked
-
     def keep_listing(self, folder: Folder, listed: list[Listed]) -> None:
         """For the next one who asks; of a few folders."""
         folder.listed = listed
