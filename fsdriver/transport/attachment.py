@@ -62,7 +62,8 @@ def _by_mount(mountpoint: str, options: Iterable[str], source: str) -> int:
     try:
         flags = _DEFAULT_FLAGS
         rest = []
-        for option in options:
+        # Where one contradicts another, that which allows less is done last.
+        for option in sorted(options, key=lambda option: _FLAGS.get(option, (0, False))[1]):
             if option in _FLAGS:
                 bit, setting = _FLAGS[option]
                 flags = flags | bit if setting else flags & ~bit
@@ -125,8 +126,13 @@ def raise_read_ahead(place: str) -> int:
     whoever looks at it now would wait for himself. Only for who may write to sysfs: everybody
     else keeps what there is.
     """
-    with suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8") as lines:
+    with (
+        suppress(OSError),
+        open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines,
+    ):
         devices = [line.split(" ")[2] for line in lines if plain_mountpoint(line) == place]
+        if not devices:
+            return 0
         knob = f"/sys/class/bdi/{devices[-1]}/read_ahead_kb"
         with open(knob, "r+", encoding="ascii") as file:
             now = int(file.read())
@@ -136,6 +142,15 @@ def raise_read_ahead(place: str) -> int:
                 now = READ_AHEAD >> 10
             return now << 10
     return 0
+
+
+def let_go(descriptor: int) -> None:
+    """Cut the connection, but keep the number: whoever still reads from it finds nothing."""
+    nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.dup2(nothing, descriptor, inheritable=False)
+    finally:
+        os.close(nothing)
 
 
 def is_attached(descriptor: int) -> bool:

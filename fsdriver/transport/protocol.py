@@ -6,6 +6,7 @@ decides nothing. Every structure's name is that of the header, without `fuse_` a
 
 import os
 from enum import IntEnum, IntFlag
+from mmap import PAGESIZE
 from struct import Struct
 from typing import Final
 
@@ -115,7 +116,9 @@ IN_HEADER: Final = Struct("=IIQQII8x")
 """Length, opcode, unique, nodeid, uid, gid; pid and extensions are nobody's business here."""
 OUT_HEADER: Final = Struct("=IiQ")
 
-INIT_IN: Final = Struct("=IIIII")
+INIT_IN: Final = Struct("=IIII")
+INIT_IN_HIGH: Final = Struct("=I")
+"""What follows INIT_IN where the kernel knows flags beyond the 32nd: from 7.36 on."""
 _INIT_OUT: Final = Struct("=IIIIHHIIHHIIH22x")
 _ENTRY: Final = Struct("=IiQ QQQQII QQQQQQ IIIIIIIIII")
 _CREATED: Final = Struct("=IiQ QQQQII QQQQQQ IIIIIIIIII QI4x")
@@ -153,6 +156,9 @@ FALLOCATE_IN: Final = Struct("=QQQI4x")
 LSEEK_IN: Final = Struct("=QQI4x")
 COPY_FILE_RANGE_IN: Final = Struct("=QQQQQQQ")
 
+LARGEST_ERROR: Final = 511
+"""The kernel takes no larger errno for an answer, and whoever asked would wait for ever."""
+
 _SECOND: Final = 1_000_000_000
 _U64: Final = (1 << 64) - 1
 """Times before 1970 are negative, and the protocol's fields are not."""
@@ -167,6 +173,14 @@ def valid_for(seconds: float) -> Valid:
     """A timeout as the protocol has it."""
     whole = int(seconds)
     return whole, int((seconds - whole) * _SECOND)
+
+
+def offered(body: memoryview) -> tuple[int, int, int, int]:
+    """What INIT says: major and minor version, read-ahead in bytes, InitFlags."""
+    major, minor, max_readahead, flags = INIT_IN.unpack_from(body)
+    if flags & InitFlag.INIT_EXT:
+        flags |= INIT_IN_HIGH.unpack_from(body, INIT_IN.size)[0] << 32
+    return major, minor, max_readahead, flags
 
 
 def error(unique: int, code: int) -> bytes:
@@ -198,7 +212,7 @@ def init(
         max_background * 3 // 4,
         max_write,
         1,
-        max_write // 4096,
+        max_write // PAGESIZE,
         0,
         flags >> 32,
         0,

@@ -18,13 +18,15 @@ _CLOSE_NS: Final = 120_000
 """A request that comes within this after the last one follows it closely."""
 _TRUST: Final = 8
 """How many times in a row spinning may be in vain, at half a point each."""
-_GONE: Final = frozenset((errno.ENODEV, errno.EBADF, errno.ECONNABORTED))
+_GONE: Final = frozenset((errno.ENODEV, errno.ECONNABORTED, errno.EBADF, errno.EPERM, errno.EINVAL))
+"""What stays so: no mount any more, or none yet, or a buffer that no request may be read into."""
 
 
 class Reader:
     """Of one descriptor of /dev/fuse, which blocks.
 
-    `idle` is called as long as nobody asks for anything, until it says that nothing is left to do.
+    `idle` is called as long as nobody asks for anything, until it says that nothing is left to do;
+    it raises nothing.
     """
 
     def __init__(self, device: int, size: int, idle: Callable[[], bool]) -> None:
@@ -55,7 +57,7 @@ class Reader:
             except OSError as error:
                 if error.errno in _GONE:
                     return 0
-                # The request was taken back before it could be read.
+                # The request was taken back before it could be read, or the kernel has refused it.
             else:
                 return length
 

@@ -23,8 +23,8 @@ Answer = bytes | list[bytes | memoryview] | None
 Handler = Callable[[int, int, memoryview, int, int], Answer]
 """(unique, inode number, body, uid, gid)."""
 
-Later = Callable[[int, Callable[[], None], Callable[[], Answer]], Answer]
-"""(unique, wait, then): answer what `then` gives, once `wait` has returned.
+Later = Callable[[int, int, Callable[[], None], Callable[[], Answer]], Answer]
+"""(unique, inode number, wait, then): answer what `then` gives, once `wait` has returned.
 
 `wait` may run on another thread; `then` runs with the filesystem to itself.
 """
@@ -122,7 +122,10 @@ class Handlers:
         for inode, lookups in protocol.FORGET_ONE.iter_unpack(
             body[at : at + count * protocol.FORGET_ONE.size]
         ):
-            self._filesystem.forget(inode, lookups)
+            try:
+                self._filesystem.forget(inode, lookups)
+            except Exception as error:  # noqa: BLE001 the others are to be forgotten, too
+                self._filesystem.errno_of(error, inode)
         return None
 
     def readlink(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
@@ -175,7 +178,7 @@ class Handlers:
             return protocol.error(unique, 0)
 
         wait = filesystem.begin_rename(number, name, folder, new_name, flags)
-        return then() if wait is None else self._later(unique, wait, then)
+        return then() if wait is None else self._later(unique, number, wait, then)
 
     def link(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
         (inode,) = protocol.LINK_IN.unpack_from(body)
@@ -186,7 +189,7 @@ class Handlers:
             return self._made(unique, filesystem.link(inode, number, name))
 
         wait = filesystem.begin_link(inode, number, name)
-        return then() if wait is None else self._later(unique, wait, then)
+        return then() if wait is None else self._later(unique, inode, wait, then)
 
     # Status
 
@@ -284,7 +287,7 @@ class Handlers:
         handle, flags = protocol.FSYNC_IN.unpack_from(body)
         data_only = bool(flags & protocol.FSYNC_FDATASYNC)
         wait = self._filesystem.begin_fsync(handle, data_only=data_only)
-        return self._later(unique, wait, lambda: protocol.error(unique, 0))
+        return self._later(unique, number, wait, lambda: protocol.error(unique, 0))
 
     def ioctl(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
         raise refuse(errno.ENOTTY)
@@ -312,17 +315,23 @@ class Handlers:
         handle, start, room = protocol.READ_IN.unpack_from(body)
         parts: list[bytes] = []
         length = 0
-        for name, attributes, following in self._filesystem.readdir(handle, start):
-            counted = name not in _DOTS
-            packed = protocol.direntplus(
-                name, attributes, following, self._entry, self._attr, counted=counted
-            )
-            length += len(packed)
-            if length > room:
-                break
-            parts.append(packed)
-            if counted:
-                self._filesystem.count_lookup(attributes.number)
+        try:
+            for name, attributes, following in self._filesystem.readdir(handle, start):
+                counted = name not in _DOTS
+                packed = protocol.direntplus(
+                    name, attributes, following, self._entry, self._attr, counted=counted
+                )
+                length += len(packed)
+                if length > room:
+                    break
+                parts.append(packed)
+                if counted:
+                    self._filesystem.count_lookup(attributes.number)
+        except Exception:
+            # What is counted must be passed on. The next call begins where this one ended, and
+            # hears of it.
+            if not parts:
+                raise
         return _joined(unique, parts)
 
     def releasedir(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
@@ -332,7 +341,7 @@ class Handlers:
     def fsyncdir(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
         (handle,) = protocol.HANDLE_IN.unpack_from(body)
         wait = self._filesystem.begin_fsync_directory(handle)
-        return self._later(unique, wait, lambda: protocol.error(unique, 0))
+        return self._later(unique, number, wait, lambda: protocol.error(unique, 0))
 
     # Extended attributes
 

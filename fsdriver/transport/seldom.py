@@ -3,6 +3,9 @@
 As in requests.py: parses, calls the filesystem, packs the answer.
 """
 
+import stat
+
+from fsdriver.changes import Changes
 from fsdriver.namespace import Caller
 from fsdriver.transport import protocol
 from fsdriver.transport.protocol import Opcode
@@ -25,8 +28,20 @@ class AllHandlers(Handlers):
 
     def fallocate(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
         handle, offset, length, mode = protocol.FALLOCATE_IN.unpack_from(body)
+        self._drop_set_ids(number, uid)
         self._filesystem.fallocate(handle, mode, offset, length)
         return protocol.error(unique, 0)
+
+    def _drop_set_ids(self, number: int, uid: int) -> None:
+        """Of a file that is about to be changed by who may not keep them.
+
+        FUSE_HANDLE_KILLPRIV_V2 has a flag for a write, but none for an allocation or a copy.
+        """
+        if not uid:
+            return
+        if self._filesystem.getattr(number).mode & (stat.S_ISUID | stat.S_ISGID):
+            self._filesystem.setattr(number, Changes(kill_priv=True))
+            self._filesystem.set_ids_dropped(number)
 
     def lseek(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
         handle, offset, whence = protocol.LSEEK_IN.unpack_from(body)
@@ -35,9 +50,10 @@ class AllHandlers(Handlers):
     def copy_file_range(
         self, unique: int, number: int, body: memoryview, uid: int, gid: int
     ) -> Answer:
-        handle, offset, _number_out, handle_out, offset_out, length, _flags = (
+        handle, offset, number_out, handle_out, offset_out, length, _flags = (
             protocol.COPY_FILE_RANGE_IN.unpack_from(body)
         )
+        self._drop_set_ids(number_out, uid)
         copied = self._filesystem.copy_file_range(handle, offset, handle_out, offset_out, length)
         return protocol.written(unique, copied)
 
@@ -53,4 +69,4 @@ class AllHandlers(Handlers):
 
     def syncfs(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
         wait = self._filesystem.begin_syncfs()
-        return self._later(unique, wait, lambda: protocol.error(unique, 0))
+        return self._later(unique, number, wait, lambda: protocol.error(unique, 0))

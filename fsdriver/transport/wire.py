@@ -1,13 +1,24 @@
 """Serves a mount by speaking the kernel's FUSE protocol itself: the fast transport.
 
 One thread reads a request into a buffer that is used again and again, answers it, and reads the
-next. It never waits for a disk: what does (an fsync, a rename) goes to worker threads, which
+next. It never waits for a slow disk: what does (an fsync, a rename) goes to worker threads, which
 answer when they are done. The mount's control tasks run on another thread, and touch the
 filesystem only between two requests (`exclusive`).
+
+More than two cores. The client has one, the driver the other; a driver that used a third would
+have to be more processes, since one Python process runs one thread at a time. What that would
+take: each worker process opens /dev/fuse and clones the connection (ioctl FUSE_DEV_IOC_CLONE), so
+that each reads requests of its own and answers them on the same descriptor; INIT, FORGET and
+RELEASE find any of them. So inode numbers with their lookup counts, handles, the state of an open
+file (size, chunk set, generation, dirty chunks) and the journal's end must lie in one process, or
+in memory that all share and lock by inode; keys reach a worker over a socket and leave it when
+their lease ends, and `exclusive` becomes a barrier for all. Reads of files that nobody writes
+need the least of it, and would be the first to move.
 """
 
 import errno
 import os
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -85,9 +96,9 @@ class WireTransport:
         self._tell_ended: Callable[[], None] = lambda: None
         self._stopped = False
         self._lock = threading.Lock()
-        self._asked = 0
-        """How many threads wait for a moment between two requests."""
-        self._asking = threading.Lock()
+        self._turn = threading.Lock()
+        """Held by who waits for a moment between two requests. Locks know no queue: the loop,
+        which is back at its own before anybody else is awake, would keep it for ever."""
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="ckfs-wait")
         self._usual_wait = _PROMPT_SECONDS / 2
         """Seconds that a wait for the disk takes; a single slow one may have had other reasons."""
@@ -111,18 +122,23 @@ class WireTransport:
 
     def stop(self) -> None:
         """End `serve`; what is asked from now on gets no answer. From a task of its loop."""
-        with self.exclusive():
-            self._stopped = True
+        self._halt()
         self._tell_ended()
 
+    def _halt(self) -> None:
+        with self.exclusive():
+            self._stopped = True
+
     def close(self) -> None:
-        """Unmount if that has not happened yet."""
+        """Unmount if that has not happened yet; what is under way is answered first."""
         if self._device < 0:
             return
+        self._halt()
         self._threads.shutdown()
         attached = attachment.is_attached(self._device)
-        # Whoever still asks is told that nobody answers any more.
-        os.close(self._device)
+        # Whoever still asks is told that nobody answers any more. The loop may be waiting for a
+        # request all the same: the number must not become another file's under its hands.
+        attachment.let_go(self._device)
         self._device = -1
         if attached:
             with suppress(CkfsError):
@@ -131,22 +147,22 @@ class WireTransport:
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """The filesystem to oneself, between two requests; on any thread but the loop's."""
-        if self._stopped:
-            yield  # the loop answers no more
-            return
-        with self._asking:
-            self._asked += 1
-        with self._lock:
-            with self._asking:
-                self._asked -= 1
+        with self._turn:
+            self._lock.acquire()
+        try:
             yield
+        finally:
+            self._lock.release()
 
     # The loop
 
     def _run(self) -> None:
         try:
             self._loop()
+        except Exception as error:  # noqa: BLE001 there is nobody above to raise to
+            _log.error("unexpected", where="the loop that answers the kernel", exc_info=error)
         finally:
+            self._halt()  # nobody waits for what only the loop could bring about
             with suppress(trio.RunFinishedError):
                 self._tell_ended()
 
@@ -154,9 +170,12 @@ class WireTransport:
         reader = Reader(self._device, _BUFFER, self._idle)
         buffer, view = reader.buffer, memoryview(reader.buffer)
         parse, body = protocol.IN_HEADER.unpack_from, protocol.IN_HEADER.size
-        handlers, lock = self._handlers, self._lock
+        handlers, lock, turn = self._handlers, self._lock, self._turn
         while length := reader.next():
             _length, opcode, unique, number, uid, gid = parse(buffer)
+            if turn.locked():
+                with turn:
+                    pass
             with lock:
                 if self._stopped:
                     return
@@ -169,13 +188,17 @@ class WireTransport:
                 # What is answered may lie in buffers that the next call uses again.
                 if answer is not None:
                     self._reply(answer)
-            if self._asked:
-                # Locks know no queue: whoever waits would starve under load.
-                time.sleep(0)
 
     def _idle(self) -> bool:
+        if self._turn.locked():
+            with self._turn:
+                pass
         with self._lock:
-            return not self._stopped and self._requests.idle()
+            try:
+                return not self._stopped and self._requests.idle()
+            except Exception as error:  # noqa: BLE001 one that escapes would end the mount
+                self._errno_of(error, 0)
+                return False
 
     def _reply(self, answer: Answer) -> None:
         try:
@@ -184,24 +207,41 @@ class WireTransport:
             elif answer is not None:
                 os.writev(self._device, answer)
         except OSError as error:
-            # ENOENT: whoever asked was killed meanwhile.
+            # ENOENT: the connection was cut off, and nobody waits for this any more.
             if error.errno not in (errno.ENOENT, errno.ENODEV):
                 _log.error("unexpected", where="answering the kernel", reason=str(error))
+                self._answer_at_last(answer)
+
+    def _answer_at_last(self, answer: Answer) -> None:
+        """The kernel did not take the answer: who asked must not wait for ever."""
+        head = answer if isinstance(answer, bytes) else bytes(answer[0]) if answer else b""
+        with suppress(OSError, struct.error):
+            _length, _code, unique = protocol.OUT_HEADER.unpack_from(head)
+            os.write(self._device, protocol.error(unique, errno.EIO))
 
     def _refuse(self, unique: int, opcode: int, number: int, error: Exception) -> Answer:
-        code = self._filesystem.errno_of(error, number)
+        code = self._errno_of(error, number)
         if opcode in (Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT):
             return None
         return protocol.error(unique, code)
 
+    def _errno_of(self, error: Exception, number: int) -> int:
+        """What the kernel takes, even where the log cannot be written."""
+        code = errno.EIO
+        with suppress(Exception):
+            code = self._filesystem.errno_of(error, number)
+        return code if 0 < code <= protocol.LARGEST_ERROR else errno.EIO
+
     # What waits
 
-    def _later(self, unique: int, wait: Callable[[], None], then: Callable[[], Answer]) -> Answer:
+    def _later(
+        self, unique: int, number: int, wait: Callable[[], None], then: Callable[[], Answer]
+    ) -> Answer:
         """In place while the disk is so fast that another thread would cost more."""
         if self._usual_wait < _PROMPT_SECONDS:
             self._timed(wait)
             return then()
-        self._threads.submit(self._wait, unique, wait, then)
+        self._threads.submit(self._wait, unique, number, wait, then)
         return None
 
     def _timed(self, wait: Callable[[], None]) -> None:
@@ -212,14 +252,16 @@ class WireTransport:
             taken = time.monotonic() - began
             self._usual_wait = min(taken, self._usual_wait * _DOUBT + _PROMPT_SECONDS / 16)
 
-    def _wait(self, unique: int, wait: Callable[[], None], then: Callable[[], Answer]) -> None:
+    def _wait(
+        self, unique: int, number: int, wait: Callable[[], None], then: Callable[[], Answer]
+    ) -> None:
         try:
             self._timed(wait)
             with self.exclusive():
                 answer = then()
         except Exception as error:  # noqa: BLE001 there is nobody above to raise to
             with self.exclusive():
-                answer = protocol.error(unique, self._filesystem.errno_of(error))
+                answer = protocol.error(unique, self._errno_of(error, number))
         self._reply(answer)
 
     def _held_back(self, handler: Handler) -> Handler:
@@ -242,11 +284,10 @@ class WireTransport:
     # The connection
 
     def _init(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
-        major, minor, max_readahead, low, high = protocol.INIT_IN.unpack_from(body)
+        major, minor, max_readahead, offered = protocol.offered(body)
         if major != protocol.MAJOR or minor < protocol.OLDEST_MINOR:
             _log.error("unexpected", where="INIT", reason=f"the kernel speaks {major}.{minor}")
             return protocol.error(unique, errno.EPROTO)
-        offered = low | high << 32
         agreed = offered & self._wanted
         if agreed & InitFlag.WRITEBACK_CACHE == 0:
             self._requests.no_flush = protocol.FOPEN_NOFLUSH
