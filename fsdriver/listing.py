@@ -98,6 +98,7 @@ def walk(tree: Tree, handle: Handle, start: int) -> Iterator[tuple[bytes, Attrib
 def names(tree: Tree, handle: Handle, start: int) -> Iterator[tuple[bytes, int, int, int]]:
     """(name, inode number, st_mode's type or 0, where to start for the next one): no status."""
     parent = handle.inode
+    tree.folder(parent)  # whose key may have been revoked since the listing was begun
     above = parent.parent or parent
     yield from [
         (b".", parent.number, stat.S_IFDIR, 1),
