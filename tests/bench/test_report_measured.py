@@ -37,7 +37,7 @@ def test_what_is_compared_with_must_be_a_measurement(tmp_path):
 
 
 def test_a_profile_names_what_took_the_time(small, capsys):
-    operations.profile("create-4k", 1)
+    operations.profile("create-4k", 1, lines=1000)
     assert "filesystem.py" in capsys.readouterr().out
 
 

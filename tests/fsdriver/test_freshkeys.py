@@ -35,7 +35,7 @@ def test_each_is_used_once_whether_prepared_or_not():
     lease, fresh = lease_on(b"s" * 16, 1), FreshKeys()
     assert not fresh.prepare()
     taken = [fresh.take(lease, SIZE)]
-    for _ in range(KEPT):
+    for _ in range(2 * KEPT):  # a key is drawn in one step, and set up in the next
         assert fresh.prepare()
     assert not fresh.prepare()
     taken += [fresh.take(lease, SIZE) for _ in range(2 * KEPT)]

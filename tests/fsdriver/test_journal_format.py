@@ -10,11 +10,13 @@ from fsdriver.errors import FormatUnsupported, JournalInvalid
 from fsdriver.format.journal import (
     HEAD_SIZE,
     HOLE_SIZE,
+    NO_CUT,
     Draft,
     Image,
     JournalCipher,
     JournalHead,
     Transaction,
+    is_delta,
     open_head,
     parse,
     size_of,
@@ -70,6 +72,25 @@ def test_an_image_of_eight_bytes_is_a_hole():
     beyond = frame_of(images=[(4648, (1 << 63).to_bytes(8))])
     with pytest.raises(JournalInvalid, match="hole"):
         parse(memoryview(beyond), 0, 3, CIPHER)
+
+
+def test_a_part_of_a_transaction_has_no_header_no_length_and_cuts_nothing():
+    part = CHANGE._replace(cut=NO_CUT, length=0, header=bytes(512), is_part=True)
+    assert parsed(frame_of(part)) == (part, IMAGES)
+    for wrong in ({"cut": 512}, {"length": 1}, {"header": CHANGE.header}):
+        with pytest.raises(JournalInvalid, match="only a whole one"):
+            parsed(frame_of(part._replace(**wrong)))
+
+
+def test_what_says_that_it_is_a_delta_is_no_transaction():
+    """Even with a tag where a transaction has it."""
+    frame = bytearray(frame_of())
+    assert not is_delta(memoryview(frame))
+    frame[:4] = b"CKJD"
+    frame[-16:] = CIPHER.tag(bytes(frame[64:76]), bytes(frame[:-16]))
+    assert is_delta(memoryview(frame))
+    with pytest.raises(JournalInvalid, match="delta"):
+        parsed(bytes(frame))
 
 
 def test_neighbouring_images_lie_one_behind_the_other():
