@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from fsdriver.errors import NotAFile
@@ -65,13 +65,25 @@ Buffer = bytes | bytearray | memoryview
 class Backing:
     """The store's filesystem. Raises OSError as the system gives it."""
 
+    spare: Callable[[], bool] = staticmethod(lambda: False)
+    """Closes what is open for speed alone; False if there is no such thing. Asked once when the
+    system refuses a descriptor."""
+
+    def _open(self, name: str, flags: int, folder: int, mode: int = 0o777) -> int:
+        try:
+            return os.open(name, flags, mode, dir_fd=folder)
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE) or not self.spare():
+                raise
+        return os.open(name, flags, mode, dir_fd=folder)
+
     def open_root(self, path: str) -> int:
         """A descriptor of the store's folder."""
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def open_directory(self, folder: int, name: str) -> int:
         """A descriptor of a folder in `folder`."""
-        return os.open(name, _DIRECTORY, dir_fd=folder)
+        return self._open(name, _DIRECTORY, folder)
 
     def stat(self, folder: int, name: str) -> os.stat_result:
         """Of the entry itself, never of what it points to."""
@@ -121,14 +133,14 @@ class Backing:
 
     def create_file(self, folder: int, name: str, mode: int) -> int:
         """A new file, open for reading and writing; EEXIST when the name is taken."""
-        return os.open(name, _FILE | os.O_RDWR | os.O_CREAT | os.O_EXCL, mode, dir_fd=folder)
+        return self._open(name, _FILE | os.O_RDWR | os.O_CREAT | os.O_EXCL, folder, mode)
 
     def create_nameless(self, folder: int, mode: int) -> int:
         """A new file that has no name until `link_open`; EOPNOTSUPP where there is no such thing.
 
         What knows nothing of it may also say EISDIR, ENOENT or EINVAL.
         """
-        return os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode, dir_fd=folder)
+        return self._open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, folder, mode)
 
     def open_file(self, folder: int, name: str, *, writable: bool) -> int:
         """An existing regular file; anything else under that name is refused with EIO."""
@@ -142,7 +154,7 @@ class Backing:
         """
         flags = _FILE | (os.O_RDWR if writable else os.O_RDONLY)
         try:
-            descriptor = os.open(name, flags, dir_fd=folder)
+            descriptor = self._open(name, flags, folder)
         except PermissionError:
             status = self.stat(folder, name)
             if status.st_uid != os.geteuid() or not stat.S_ISREG(status.st_mode):
@@ -150,7 +162,7 @@ class Backing:
             mode = stat.S_IMODE(status.st_mode)
             self.change_mode(folder, name, mode | 0o600)
             try:
-                descriptor = os.open(name, flags, dir_fd=folder)
+                descriptor = self._open(name, flags, folder)
             finally:
                 self.change_mode(folder, name, mode)
         status = os.fstat(descriptor)

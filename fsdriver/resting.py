@@ -54,7 +54,9 @@ class RestingFiles:
         `length`: of what the name leads to, which is the same backing file. Raises nothing: who
         opens it anew does.
         """
-        content = self._files.pop(key)
+        content = self._files.pop(key, None)
+        if content is None:
+            return None  # it was given back meanwhile
         try:
             if self._is_unchanged(content.file, length):
                 return content
@@ -85,6 +87,13 @@ class RestingFiles:
         """Give descriptors and keys back."""
         for key in [key for key, content in self._files.items() if which(content)]:
             self.drop(key)
+
+    def spare(self) -> bool:
+        """All of them, when descriptors run out; False if none rests."""
+        if not self._files:
+            return False
+        self.drop_all()
+        return True
 
     def _close(self, content: AllocatedFile) -> None:
         content.forget()

@@ -76,6 +76,7 @@ class Tree:
         self._plaintext_names = plaintext_names
         self._folders_open = folders_open
         self.resting = resting.RestingFiles(backing, files_resting)
+        backing.spare = self.resting.spare
         self.session = session or Session()
         self.expectations = Expectations(entries, self.session)
         lengths = self.session.journal.lengths if self.session.journal else {}
