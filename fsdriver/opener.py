@@ -14,6 +14,7 @@ from fsdriver.folder import BackingName, Folder
 from fsdriver.format.geometry import HEADER_SIZE, Geometry
 from fsdriver.format.header import BINDINGS
 from fsdriver.inodes import Inode
+from fsdriver.rebinding import rebind, rebind_to_none
 from fsdriver.recovery import recover
 from fsdriver.sealedfile import SealedFile
 from fsdriver.sessions import Session
@@ -100,7 +101,7 @@ class Opener:
     def _bind_again(self, file: SealedFile, binding: bytes) -> None:
         """A file that had too many links to be bound to each, and has one left."""
         if self._backing.stat_open(file.descriptor).st_nlink == 1:
-            file.rebind((binding,))
+            rebind(file, (binding,))
 
     def _recover(self, inode: Inode, file: SealedFile, binding: bytes) -> None:
         bound = binding in file.state.bindings or file.state.unbound
@@ -115,9 +116,9 @@ class Opener:
             return
         also = f", {lost} chunks were never written whole" if lost else ""
         if not changed and file.writable and file.state.unbound:
-            file.rebind_to_none()
+            rebind_to_none(file)
         elif not changed and file.writable:
-            file.rebind(file.state.bindings)
+            rebind(file, file.state.bindings)
         self._report(
             inode, Recovered(f"was being written when its driver stopped: {size} bytes kept{also}")
         )

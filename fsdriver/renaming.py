@@ -21,6 +21,7 @@ from fsdriver.format.names import target_id
 from fsdriver.inodes import Inode
 from fsdriver.namespace import Namespace
 from fsdriver.opener import Place
+from fsdriver.rebinding import rebind, rebind_to_none
 from fsdriver.syncing import Waiting, begin_header
 from fsdriver.tree import Tree
 
@@ -130,9 +131,9 @@ class Renaming:
                 # been on its way.
                 kept = (place.name.binding,) if single else state.bindings
                 if state.unbound:
-                    file.rebind_to_none()
+                    rebind_to_none(file)
                 else:
-                    file.rebind((*kept, new_name.binding))
+                    rebind(file, (*kept, new_name.binding))
                 inode.prepared = self._mark(new_name, file.state.generation)
             fresh = inode.made_in == self._tree.session.checkpoints_begun and not all_kept
             if (fresh and not replaces) or inode.synced >= file.state.generation:

@@ -4,9 +4,8 @@ Says nothing of reading or writing content; openfile.py does. One instance stand
 whatever the number of its links and handles.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from hmac import compare_digest
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -14,11 +13,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from fsdriver import extentpages
 from fsdriver.backing import Backing
 from fsdriver.errors import (
-    HeaderInvalid,
     KeyRejected,
     NameBindingMismatch,
 )
-from fsdriver.format import filekeys, header
+from fsdriver.format import header
 from fsdriver.format.chunk import ChunkCipher
 from fsdriver.format.filekeys import FileKeys
 from fsdriver.format.geometry import HEADER_SIZE, NONCE_SIZE, Geometry
@@ -29,6 +27,7 @@ from fsdriver.judging import judge
 from fsdriver.lease import Lease
 from fsdriver.overlay import Overlay
 from fsdriver.sessions import Session
+from fsdriver.wrappedkeys import open_keys
 
 if TYPE_CHECKING:
     from fsdriver.format.extents import ExtentMap
@@ -124,7 +123,7 @@ class SealedFile:
         """The lease is valid again: the same keys from the same header."""
         if self.locked:
             clear = ClearHeader.parse(self._clear)
-            self._take_keys(_open_keys(clear, self.lease))
+            self._take_keys(open_keys(clear, self.lease))
             self.prepare_content()
             self.locked = False
 
@@ -196,7 +195,7 @@ class SealedFile:
                 f"the file belongs to site {clear.site_id.hex()}, its folder to "
                 f"{lease.site_id.hex()}: it was moved between sites in the store"
             )
-        keys = _open_keys(clear, lease)
+        keys = open_keys(clear, lease)
         sealed = cls(
             backing,
             descriptor,
@@ -233,26 +232,6 @@ class SealedFile:
                 "the file was sealed under another name: it was moved, swapped or copied in the "
                 "store"
             )
-
-    def rebind(self, bindings: Iterable[bytes]) -> None:
-        """Seal the file to these names; to none in particular when there are too many."""
-        unique = tuple(dict.fromkeys(bindings))
-        if len(unique) > header.BINDINGS:
-            self.rebind_to_none()
-        else:
-            self._seal_as(unique, unbound=False)
-
-    def rebind_to_none(self) -> None:
-        """Seal the file as valid under every name of its site."""
-        self._seal_as((), unbound=True)
-
-    def _seal_as(self, bindings: tuple[bytes, ...], *, unbound: bool) -> None:
-        if self.state.dirty:
-            # Its size is new and its extents are those of before: only a seal has both right.
-            self.seal()
-        self.state.bindings = bindings
-        self.state.unbound = unbound
-        self.write_header()
 
     # What the journal has to be asked for
 
@@ -409,16 +388,3 @@ class SealedFile:
         nonce = bytearray(NONCE_SIZE)
         self.read_record(chunk_index, memoryview(nonce))
         return bytes(nonce)
-
-
-def _open_keys(clear: ClearHeader, lease: Lease) -> FileKeys:
-    """The keys that a header wraps; raises HeaderInvalid when it does not commit to them."""
-    file_key = lease.unwrap_file_key(
-        clear.file_id, clear.site_key_generation, clear.wrapped_file_key
-    )
-    keys = filekeys.derive(file_key, clear.file_id)
-    if not compare_digest(keys.commitment, clear.key_commitment):
-        raise HeaderInvalid(
-            "the header does not commit to the key that it wraps: it was forged or mixed up"
-        )
-    return keys

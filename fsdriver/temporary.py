@@ -16,6 +16,7 @@ from fsdriver.errors import CkfsError, refuse
 from fsdriver.folder import Folder, temporary_name
 from fsdriver.inodes import Inode
 from fsdriver.namespace import Caller, Namespace
+from fsdriver.rebinding import rebind
 from fsdriver.sealedfile import SealedFile
 from fsdriver.syncing import Waiting, begin_header
 from fsdriver.tree import Tree
@@ -94,7 +95,7 @@ class Nameless:
             if file.lease.site_id != folder.site.lease.site_id:
                 raise refuse(errno.EXDEV)
             if file.state.dirty or file.state.bindings != (known.binding,):
-                file.rebind((known.binding,))
+                rebind(file, (known.binding,))
             if inode.synced >= file.state.generation:
                 return None
             return begin_header(tree, inode, file, data_only=True)

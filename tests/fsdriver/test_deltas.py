@@ -10,6 +10,7 @@ from fsdriver.backing import Backing
 from fsdriver.errors import ChunkInvalid
 from fsdriver.format import delta
 from fsdriver.format.geometry import HEADER_SIZE
+from fsdriver.rebinding import rebind
 from fsdriver.sessions import Session
 from tests.fsdriver.bench import SIZE, STRIDE, Bench
 
@@ -137,7 +138,7 @@ def test_every_other_change_folds_first(bench, content):
         lambda: content.write(SIZE, b"w" * SIZE),
         lambda: content.truncate(3 * SIZE + 5),
         lambda: content.truncate(6 * SIZE),
-        lambda: content.file.rebind((b"n" * 16,)),
+        lambda: rebind(content.file, (b"n" * 16,)),
         content.close,
     ):
         content.write(10, b"delta")

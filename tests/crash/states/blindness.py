@@ -11,6 +11,7 @@ from unittest.mock import patch
 from fsdriver.format.journal import Draft
 from fsdriver.inodes import Inode
 from fsdriver.journal import Journal
+from fsdriver.rebinding import rebind
 from fsdriver.renaming import Renaming
 from fsdriver.temporary import Nameless
 from tests.crash.states.descriptors import Recorder
@@ -114,7 +115,7 @@ def without_sync_before_link() -> Iterator[None]:
 
 def _bound_at_once(nameless: Nameless, inode: Inode, parent: Inode, name: bytes) -> None:
     known = nameless._tree.folder(parent).backing_name(name)
-    inode.open.file.rebind((known.binding,))
+    rebind(inode.open.file, (known.binding,))
 
 
 @contextmanager
