@@ -7,6 +7,7 @@ mounts with it; the image of the disk has no name any more once it is mounted.
 import ctypes
 import errno
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -35,6 +36,9 @@ def separate() -> None:
     if _LIBC.unshare(_CLONE_NEWNS) or _LIBC.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None):
         code = ctypes.get_errno()
         raise PlaceRefused(f"no mount namespace of its own to be had: {os.strerror(code)}")
+    for place in _mounts_of_ckfs():
+        # Unmounted by their owners they would live on in here, and their drivers with them.
+        _LIBC.umount2(os.fsencode(place), _MNT_DETACH)
 
 
 @contextmanager
@@ -133,6 +137,12 @@ def mounted_below(folder: Path) -> list[Path]:
     """Mount points in a folder, the innermost first."""
     places = [line.split(" ")[4] for line in _mounts()]
     return [Path(one) for one in sorted(places, reverse=True) if one.startswith(f"{folder}/")]
+
+
+def _mounts_of_ckfs() -> list[str]:
+    fields = [line.partition(" - ") for line in _mounts()]
+    places = [own.split(" ")[4] for own, _dash, of in fields if of.startswith("fuse.ckfs ")]
+    return [re.sub(r"\\(\d{3})", lambda found: chr(int(found[1], 8)), one) for one in places]
 
 
 def is_mounted(place: Path) -> bool:
