@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from fsdriver.format.header import HEADER_SIZE, ClearHeader
 from fsdriver.format.journal import NO_CUT, Draft, Transaction, size_of
 from fsdriver.scrubstate import ScrubState
 from fsdriver.sessionbook import SessionBook
+from fsdriver.transport.protocol import Opcode
 from keyhierarchy import administration, documents, revocation, wrapping
 from keyhierarchy.lifecycle import backups, purgerecord
 from keyhierarchy.roots.service_managed import ServiceManagedRoot
@@ -32,6 +34,7 @@ from keyhierarchy.vault.records import Principal
 from keyhierarchy.wrapping import FileKeyWrapper
 from tests.fuzz import targets_keys, targets_recovery, targets_store, targets_vault, world
 from tests.fuzz.engine import CORPUS
+from tests.transport.fakekernel import request
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "format.json"
 KEY_URI = "https://kv1.vault.test/keys/root/" + "0" * 32
@@ -374,7 +377,26 @@ def vault() -> None:
     put("vault-sealed", targets_vault.SEALER.seal(b"content", "context"))
 
 
+def transport() -> None:
+    words = struct.Struct("=14I")
+    requests = [
+        request(Opcode.LOOKUP, b"name\0"),
+        request(Opcode.GETATTR, bytes(16)),
+        request(Opcode.OPENDIR, bytes(8)),
+        request(Opcode.STATFS, b""),
+        request(Opcode.FORGET, struct.pack("=Q", 1)),
+        request(Opcode.BATCH_FORGET, struct.pack("=IIQQ", 1, 0, 1, 1)),
+        request(Opcode.INIT, words.pack(7, 45, 1 << 17, 0xFFFFFFFF, 0xFFFFFFFF, *bytes(9))),
+        request(Opcode.GETXATTR, struct.pack("=II", 0, 0) + b"user.name\0"),
+        request(Opcode.SETXATTR, struct.pack("=II", 1, 0) + b"user.name\0v"),
+        request(Opcode.SYMLINK, b"link\0target\0"),
+        request(Opcode.RENAME2, struct.pack("=QII", 1, 0, 0) + b"name\0other\0"),
+    ]
+    requests += [request(opcode, words.pack(*range(14)) + b"name\0") for opcode in Opcode]
+    put("fuse-request", *requests)
+
+
 if __name__ == "__main__":
     shutil.rmtree(CORPUS, ignore_errors=True)
-    for part in (store, recovery, host, keys, wraps, vault):
+    for part in (store, recovery, host, keys, wraps, vault, transport):
         part()

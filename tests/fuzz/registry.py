@@ -5,7 +5,13 @@
 and at least one file in corpus/<name>/.
 """
 
-from tests.fuzz import targets_keys, targets_recovery, targets_store, targets_vault
+from tests.fuzz import (
+    targets_keys,
+    targets_recovery,
+    targets_store,
+    targets_transport,
+    targets_vault,
+)
 from tests.fuzz.engine import Parser
 
 PARSERS: list[Parser] = [
@@ -13,4 +19,5 @@ PARSERS: list[Parser] = [
     *targets_recovery.PARSERS,
     *targets_keys.PARSERS,
     *targets_vault.PARSERS,
+    *targets_transport.PARSERS,
 ]
