@@ -7,12 +7,8 @@ import os
 import resource
 from typing import NamedTuple
 
-import structlog
-
-from fsdriver import privileges
+from fsdriver import logs, privileges
 from keyhierarchy import secrecy
-
-_log = structlog.get_logger("ckfs")
 
 
 class Hardened(NamedTuple):
@@ -27,7 +23,7 @@ class Hardened(NamedTuple):
     def tell(self) -> None:
         """One line in the log of what the system did not grant."""
         if self.memory.reason:
-            _log.warning("memory not locked", locked=self.memory.extent, reason=self.memory.reason)
+            logs.warning("memory not locked", locked=self.memory.extent, reason=self.memory.reason)
 
 
 def harden() -> Hardened:

@@ -8,15 +8,13 @@ flag, which the key hierarchy turns.
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
-import structlog
 import trio
 
+from fsdriver import logs
 from fsdriver.filesystem import Filesystem
 from fsdriver.sites import Sites
 from keyhierarchy.errors import KeyHierarchyError
 from keyhierarchy.hierarchy import Hierarchy
-
-_log = structlog.get_logger("ckfs")
 
 _LOOK_SECONDS: Final = 1.0
 _SHORTEST_SECONDS: Final = 0.05
@@ -63,13 +61,13 @@ class KeyWatch:
             for error in await trio.to_thread.run_sync(
                 self._hierarchy.work_due, abandon_on_cancel=True
             ):
-                _log.error("key trouble", kind=type(error).__name__, reason=str(error))
+                logs.error("key trouble", kind=type(error).__name__, reason=str(error))
             for site_id in list(self._sites.wanted):
                 try:
                     await trio.to_thread.run_sync(self._sites.open, site_id, abandon_on_cancel=True)
                 except KeyHierarchyError as error:
                     self._sites.wanted.discard(site_id)
-                    _log.error("key trouble", kind=type(error).__name__, reason=str(error))
+                    logs.error("key trouble", kind=type(error).__name__, reason=str(error))
             pause = self._hierarchy.seconds_until_due()
             await trio.sleep(max(_SHORTEST_SECONDS, min(pause, _LOOK_SECONDS)))
 
@@ -81,12 +79,12 @@ class KeyWatch:
                 try:
                     look()
                 except KeyHierarchyError as error:
-                    _log.error("key trouble", kind=type(error).__name__, reason=str(error))
+                    logs.error("key trouble", kind=type(error).__name__, reason=str(error))
             for lease in self._sites.leases():
                 if lease.valid:
                     if lease.site_id in self._locked:
                         self._locked.discard(lease.site_id)
-                        _log.info("site unlocked", site=lease.site_id.hex())
+                        logs.info("site unlocked", site=lease.site_id.hex())
                 elif lease.site_id not in self._locked:
                     await self._lock(lease.site_id)
 
@@ -97,4 +95,4 @@ class KeyWatch:
         with self._transport.exclusive():
             known = self._filesystem.lock_site(site_id)
         await trio.to_thread.run_sync(self._transport.drop_caches, known)
-        _log.error("site locked", site=site_id.hex(), dropped=len(known))
+        logs.error("site locked", site=site_id.hex(), dropped=len(known))

@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 import msgspec
-import structlog
 import trio
 
 from fsdriver import durability, hardening, logs, mountpoints, refusals, resting, store
@@ -52,8 +51,6 @@ from keyhierarchy.errors import (
     WrappedKeyInvalid,
 )
 from keyhierarchy.hierarchy import Hierarchy, note_refused_store
-
-_log = structlog.get_logger("ckfs")
 
 _LOOK_SECONDS = 0.2
 _INCIDENT_SECONDS = 1.0
@@ -120,12 +117,12 @@ class Mount:
         self.sites.open(root_site)
         self.document.check(self.sites.lease(root_site).metadata_key)
         for error in self.sites.open_policies():
-            _log.error("key trouble", kind=type(error).__name__, reason=str(error))
+            logs.error("key trouble", kind=type(error).__name__, reason=str(error))
         lock.note(request.mountpoint)
         book = SessionBook(host_folder)
         session = book.begin(read_only=options.read_only, accepts_all=options.recover)
         if self.hierarchy.first_sight:
-            _log.warning("first sight", store=request.store, reason="this host trusts it from now")
+            logs.warning("first sight", store=request.store, reason="this host trusts it from now")
         backing = Backing()
         root = backing.open_root(request.store)
         try:
@@ -195,7 +192,7 @@ class Mount:
 
     def _tell_not_ended(self, error: Exception) -> None:
         self._not_ended = str(error)
-        _log.error("not all is on the disk", reason=self._not_ended)
+        logs.error("not all is on the disk", reason=self._not_ended)
 
     def run(self, ready: Callable[[], None]) -> None:
         """Serve until unmounted or told to end; `ready` is called when requests are answered.
@@ -237,7 +234,7 @@ class Mount:
                     while (wait := self._next_step(steps)) is not None:
                         await trio.to_thread.run_sync(wait)
                 except (OSError, CkfsError) as error:
-                    _log.error("checkpoint failed", reason=str(error))
+                    logs.error("checkpoint failed", reason=str(error))
 
     def _next_step(self, steps: Iterator[Waiting]) -> Waiting | None:
         with self.transport.exclusive():
@@ -254,13 +251,13 @@ class Mount:
         try:
             self.filesystem.incidents.take().write(self.hierarchy)
         except (KeyHierarchyError, OSError) as error:
-            _log.error("key trouble", kind=type(error).__name__, reason=str(error))
+            logs.error("key trouble", kind=type(error).__name__, reason=str(error))
 
     async def _watch_signals(self) -> None:
         wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         with trio.open_signal_receiver(*wanted) as signals:
             async for number in signals:
-                _log.info("unmounting", signal=signal.Signals(number).name)
+                logs.info("unmounting", signal=signal.Signals(number).name)
                 # A worker thread asks: the kernel flushes mapped pages through this loop first.
                 if not await trio.to_thread.run_sync(self._try_unmount, abandon_on_cancel=True):
                     self.transport.stop()
@@ -269,7 +266,7 @@ class Mount:
         try:
             mountpoints.unmount(self.request.mountpoint)
         except CkfsError as error:
-            _log.warning("unmounting while in use", reason=str(error))
+            logs.warning("unmounting while in use", reason=str(error))
             with suppress(OSError):
                 os.sync()
             return False
@@ -349,7 +346,7 @@ def in_background(request: MountRequest, log_place: str) -> int:
         os.setsid()
         code = _child(request, writing, log_place)
     except Exception as error:  # noqa: BLE001 there is nobody above to raise to
-        _log.error("driver failed", exc_info=error)
+        logs.error("driver failed", error)
     finally:
         os._exit(code)
 
@@ -385,7 +382,7 @@ def _child(request: MountRequest, writing: int, log_place: str) -> int:
         if code == UNEXPECTED and not isinstance(told, StoreError):
             with suppress(StoreError):
                 logs.configure(_open_log(log_place))
-                _log.error("mount failed", exc_info=error)
+                logs.error("mount failed", error)
         say(f"{code}:{str(told) or type(told).__name__}")
         return code
     log.write(early.getvalue())
@@ -398,6 +395,6 @@ def _child(request: MountRequest, writing: int, log_place: str) -> int:
     try:
         mount.run(lambda: say("ready"))
     except StorageFailed as error:
-        _log.error("ended badly", reason=str(error))
+        logs.error("ended badly", reason=str(error))
         return error.exit_code
     return 0

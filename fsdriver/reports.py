@@ -5,8 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-import structlog
-
+from fsdriver import logs
 from fsdriver.errors import ChunkInvalid, CkfsError, ConflictCopy, FileError, Recovered
 from fsdriver.incidents import Incidents
 from fsdriver.inodes import Inode
@@ -30,7 +29,6 @@ class Reports:
         """`place_of` says where an inode lies in the store; it may raise."""
         self.incidents = Incidents()
         self._place_of = place_of
-        self._log = structlog.get_logger("ckfs")
         self._said: set[tuple[int, int, str]] = set()
 
     def errno_of(self, error: Exception, inode: Inode | None) -> int:
@@ -38,7 +36,7 @@ class Reports:
         if isinstance(error, FileError | keys.KeyHierarchyError):
             self.report(inode, error)
         elif not isinstance(error, OSError):
-            self._log.error("unexpected", path=inode.path() if inode else "", exc_info=error)
+            logs.error("unexpected", error, path=inode.path() if inode else "")
         if isinstance(error, CkfsError):
             return error.errno
         if isinstance(error, OSError):
@@ -66,8 +64,8 @@ class Reports:
         if chunk >= 0:
             facts["chunk"] = str(chunk)
         if isinstance(error, Recovered):
-            self._log.warning("recovered", **facts)
+            logs.warning("recovered", **facts)
         elif isinstance(error, ConflictCopy):
-            self._log.warning("conflict copy", **facts)
+            logs.warning("conflict copy", **facts)
         else:
-            self._log.error("refused", kind=type(error).__name__, **facts)
+            logs.error("refused", kind=type(error).__name__, **facts)

@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import NamedTuple
 
-import structlog
-
-from fsdriver import oldjournals
+from fsdriver import logs, oldjournals
 from fsdriver.backing import Backing
 from fsdriver.checkpoint import Checkpoints
 from fsdriver.contentdb import FILE_NAME, ContentDatabase
@@ -23,9 +21,6 @@ from fsdriver.lease import Lease
 from fsdriver.oldjournals import Found
 from fsdriver.replay import replay
 from fsdriver.sessions import Session
-
-_log = structlog.get_logger("ckfs")
-
 
 _NOT_OURS = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.EISDIR)
 
@@ -58,7 +53,7 @@ def start(
     """
     known = os.path.join(host_folder, FILE_NAME)
     if not os.path.lexists(known):
-        _log.warning(
+        logs.warning(
             "first sight",
             reason="this host has no content database of the store: what is in it is trusted now",
         )
@@ -149,7 +144,7 @@ def _replay(
             f"{error.strerror}; make room or mend the disk, and mount again: nothing is lost"
         ) from None
     if done.transactions:
-        _log.warning(
+        logs.warning(
             "replayed",
             transactions=done.transactions,
             files=done.files,

@@ -26,9 +26,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Final
 
-import structlog
 import trio
 
+from fsdriver import logs
 from fsdriver.errors import CkfsError
 from fsdriver.filesystem import Filesystem
 from fsdriver.mountpoints import unmount
@@ -37,8 +37,6 @@ from fsdriver.transport.protocol import InitFlag, Opcode
 from fsdriver.transport.reader import Reader
 from fsdriver.transport.requests import Answer, Handler, Timeouts
 from fsdriver.transport.seldom import AllHandlers
-
-_log = structlog.get_logger("ckfs")
 
 MAX_WRITE: Final = 1 << 20
 _BUFFER: Final = MAX_WRITE + 4096
@@ -160,7 +158,7 @@ class WireTransport:
         try:
             self._loop()
         except Exception as error:  # noqa: BLE001 there is nobody above to raise to
-            _log.error("unexpected", where="the loop that answers the kernel", exc_info=error)
+            logs.error("unexpected", where="the loop that answers the kernel", exc_info=error)
         finally:
             self._halt()  # nobody waits for what only the loop could bring about
             with suppress(trio.RunFinishedError):
@@ -209,7 +207,7 @@ class WireTransport:
         except OSError as error:
             # ENOENT: the connection was cut off, and nobody waits for this any more.
             if error.errno not in (errno.ENOENT, errno.ENODEV):
-                _log.error("unexpected", where="answering the kernel", reason=str(error))
+                logs.error("unexpected", where="answering the kernel", reason=str(error))
                 self._answer_at_last(answer)
 
     def _answer_at_last(self, answer: Answer) -> None:
@@ -286,7 +284,7 @@ class WireTransport:
     def _init(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
         major, minor, max_readahead, offered = protocol.offered(body)
         if major != protocol.MAJOR or minor < protocol.OLDEST_MINOR:
-            _log.error("unexpected", where="INIT", reason=f"the kernel speaks {major}.{minor}")
+            logs.error("unexpected", where="INIT", reason=f"the kernel speaks {major}.{minor}")
             return protocol.error(unique, errno.EPROTO)
         agreed = offered & self._wanted
         if agreed & InitFlag.WRITEBACK_CACHE == 0:

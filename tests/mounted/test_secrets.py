@@ -26,13 +26,11 @@ PR_CAPBSET_READ, PR_CAPBSET_DROP = 23, 24
 IPC_LOCK, SYS_RESOURCE = 14, 24
 PTRACE_ATTACH = 16
 
-# Put into the driver from outside: every logger says everything, and a key is in a local variable
-# of a frame when something fails that nobody foresaw.
+# Put into the driver from outside: every library's logger says everything, and a key is in a local
+# variable of a frame when something fails that nobody foresaw.
 SPY = """
-import logging, os, structlog
+import logging, os
 logging.basicConfig(level=1, filename=os.environ["SPY_FOLDER"] + "/logging.log")
-everything = structlog.make_filtering_bound_logger(0)
-structlog.make_filtering_bound_logger = lambda level: everything
 from fsdriver.format import filekeys
 derive = filekeys.derive
 def failing(file_key, file_id):

@@ -4,7 +4,7 @@ The store is a real one, made once by `ckfs init`'s code on the host; its keys a
 shared by all mounts. Random numbers come from a seed, so that a recording can be made again.
 """
 
-import logging
+import io
 import os
 import secrets
 from collections.abc import Callable, Generator, Iterator
@@ -14,9 +14,7 @@ from itertools import islice
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-import structlog
-
-from fsdriver import store
+from fsdriver import logs, store
 from fsdriver.backing import RENAME_EXCHANGE
 from fsdriver.changes import Changes
 from fsdriver.contentdb import FILE_NAME
@@ -52,12 +50,11 @@ def host_in_memory() -> Iterator["Host"]:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Every mount here follows a stop, and every one would say so in the log."""
-    before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    before = logs.configure(io.StringIO())
     try:
         yield
     finally:
-        structlog.configure(**before)
+        logs.configure(before)
 
 
 class Host:
