@@ -158,7 +158,7 @@ class WireTransport:
         try:
             self._loop()
         except Exception as error:  # noqa: BLE001 there is nobody above to raise to
-            logs.error("unexpected", where="the loop that answers the kernel", exc_info=error)
+            logs.error("unexpected", error, where="the loop that answers the kernel")
         finally:
             self._halt()  # nobody waits for what only the loop could bring about
             with suppress(trio.RunFinishedError):
