@@ -17,7 +17,7 @@ from typing import Any, TextIO
 import msgspec
 import trio
 
-from fsdriver import durability, hardening, logs, mountpoints, refusals, resting, store
+from fsdriver import durability, hardening, logs, memory, mountpoints, refusals, resting, store
 from fsdriver.backing import Backing
 from fsdriver.checkpoint import Waiting
 from fsdriver.contentdb_transfer import known_policies
@@ -78,6 +78,7 @@ class Mount:
         self.document = store.load(request.store)
         mountpoints.check(request.store, request.mountpoint)
         mountpoints.check_fuse(allow_other="allow_other" in request.options.kernel)
+        memory.settle()
         self._hardened = hardening.harden()
         self._since = datetime.now(UTC)
         self._undo = ExitStack()
@@ -91,6 +92,7 @@ class Mount:
                 raise
             self._undo = undo.pop_all()
         self._hardened.tell()
+        memory.freeze()
 
     def _note_refused(self, error: Exception) -> None:
         store_id = bytes.fromhex(self.document.store_id)
