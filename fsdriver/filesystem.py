@@ -181,11 +181,24 @@ class Filesystem(Contents):
         )
 
     def rename(
-        self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int = 0
+        self,
+        parent: int,
+        name: bytes,
+        new_parent: int,
+        new_name: bytes,
+        flags: int = 0,
+        *,
+        at_once: bool = False,
     ) -> None:
-        """rename(2); flags as in renameat2(2)."""
+        """rename(2); flags as in renameat2(2).
+
+        `at_once`: `begin_rename` was the last that was asked for, with the same arguments, and what
+        it gave was waited for.
+        """
         self._require_writable()
-        self._renaming.rename(self._inode(parent), name, self._inode(new_parent), new_name, flags)
+        self._renaming.rename(
+            self._inode(parent), name, self._inode(new_parent), new_name, flags, at_once=at_once
+        )
 
     # Folders
 

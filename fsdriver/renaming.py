@@ -44,6 +44,8 @@ class Renaming:
         self._tree = tree
         self._backing = tree.backing
         self._namespace = namespace
+        self._ready: Move | None = None
+        """What `begin_rename` looked at last, for a `rename` that follows at once."""
 
     # Before: valid under both names, and durably so
 
@@ -67,8 +69,11 @@ class Renaming:
         self, parent: Inode, name: bytes, new_parent: Inode, new_name: bytes, flags: int
     ) -> Waiting | None:
         """What `rename` has to wait for, if anything; on any thread."""
+        self._ready = None
         with self._looked_at(parent, name, new_parent, new_name, flags) as move:
             waits = self._loosen_both(move, flags) if move is not None else []
+        if move is not None and self._are_known(move):
+            self._ready = move
         if not waits:
             return None
 
@@ -77,6 +82,11 @@ class Renaming:
                 one()
 
         return wait
+
+    def _are_known(self, move: "Move") -> bool:
+        """Whether what was looked at is still there for others, and so will be for `rename`."""
+        get = self._tree.inodes.get
+        return all(one is None or get(one.number) is one for one in (move.moved, move.victim))
 
     def _loosen_both(self, move: "Move", flags: int) -> list[Waiting]:
         sides = [(move.source, move.moved, move.target.name)]
@@ -164,44 +174,64 @@ class Renaming:
         return backing.stat(folder.descriptor, known.text)
 
     def rename(
-        self, parent: Inode, name: bytes, new_parent: Inode, new_name: bytes, flags: int
+        self,
+        parent: Inode,
+        name: bytes,
+        new_parent: Inode,
+        new_name: bytes,
+        flags: int,
+        *,
+        at_once: bool = False,
     ) -> None:
-        """rename(2) with RENAME_NOREPLACE and RENAME_EXCHANGE."""
+        """rename(2) with RENAME_NOREPLACE and RENAME_EXCHANGE.
+
+        `at_once`: it was begun with the same arguments, what that gave was waited for, and nothing
+        else was asked since then. So nothing is looked at twice.
+        """
+        ready, self._ready = self._ready, None
+        if at_once and ready is not None:
+            self._carry_out(ready, (parent, name), (new_parent, new_name), flags)
+            return
         with self._looked_at(parent, name, new_parent, new_name, flags) as move:
-            if move is None:
-                return
-            for wait in self._loosen_both(move, flags):
-                wait()
-            for one in (move.moved, move.victim):
-                if one is not None:
-                    one.prepared = None  # good for this rename only
-            expectations = self._tree.expectations
-            source, target = move.source, move.target
-            moved_id = expectations.object_of(source.folder, source.name.text)
-            if flags == RENAME_EXCHANGE and move.victim is not None:
-                other_id = expectations.object_of(target.folder, target.name.text)
-                self._backing.rename(
-                    source.folder.descriptor,
-                    source.name.text,
-                    target.folder.descriptor,
-                    target.name.text,
-                    RENAME_EXCHANGE,
-                )
-                self._tree.made(new_parent, target.name.text, moved_id)
-                self._tree.made(parent, source.name.text, other_id)
-                _swap_names(move.moved, (parent, name), move.victim, (new_parent, new_name))
-                self._tighten(target, move.moved)
-                self._tighten(source, move.victim)
-                return
-            self._move(source, target, move.replaced)
-            self._tree.made(new_parent, target.name.text, moved_id)
-            if (source.folder, source.name.text) != (target.folder, target.name.text):
-                self._tree.removed(parent, source.name.text)
-            move.moved.remove_name(parent, name)
-            move.moved.add_name(new_parent, new_name)
-            if move.replaced is not None:
-                self._namespace.gone(move.victim, move.replaced, new_parent, new_name)
+            if move is not None:
+                for wait in self._loosen_both(move, flags):
+                    wait()
+                self._carry_out(move, (parent, name), (new_parent, new_name), flags)
+
+    def _carry_out(
+        self, move: "Move", before: tuple[Inode, bytes], after: tuple[Inode, bytes], flags: int
+    ) -> None:
+        """The rename itself, of what is valid under both names."""
+        for one in (move.moved, move.victim):
+            if one is not None:
+                one.prepared = None  # good for this rename only
+        expectations = self._tree.expectations
+        source, target = move.source, move.target
+        moved_id = expectations.object_of(source.folder, source.name.text)
+        if flags == RENAME_EXCHANGE and move.victim is not None:
+            other_id = expectations.object_of(target.folder, target.name.text)
+            self._backing.rename(
+                source.folder.descriptor,
+                source.name.text,
+                target.folder.descriptor,
+                target.name.text,
+                RENAME_EXCHANGE,
+            )
+            self._tree.made(after[0], target.name.text, moved_id)
+            self._tree.made(before[0], source.name.text, other_id)
+            _swap_names(move.moved, before, move.victim, after)
             self._tighten(target, move.moved)
+            self._tighten(source, move.victim)
+            return
+        self._move(source, target, move.replaced)
+        self._tree.made(after[0], target.name.text, moved_id)
+        if (source.folder, source.name.text) != (target.folder, target.name.text):
+            self._tree.removed(before[0], source.name.text)
+        move.moved.remove_name(*before)
+        move.moved.add_name(*after)
+        if move.replaced is not None:
+            self._namespace.gone(move.victim, move.replaced, *after)
+        self._tighten(target, move.moved)
 
     @contextmanager
     def _looked_at(

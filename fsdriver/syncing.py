@@ -5,7 +5,6 @@ Each function begins on the main thread and returns what waits for the disk, for
 
 import errno
 from collections.abc import Callable
-from contextlib import ExitStack
 
 from fsdriver.errors import CkfsError
 from fsdriver.inodes import Inode
@@ -31,29 +30,32 @@ def begin_header(tree: Tree, inode: Inode, file: SealedFile, *, data_only: bool)
     backing = tree.backing
     journaled = file.journaled
     generation = file.state.generation
-    with ExitStack() as taking:
+    folders = _Folders(tree, tree.unsynced_folders(inode))
+    try:
         data = backing.duplicate(file.descriptor)
-        taking.callback(backing.close, data)
-        folders = _Folders(tree, tree.unsynced_folders(inode), taking)
-        taken = taking.pop_all()
+    except BaseException:
+        folders.give_back()
+        raise
 
     def wait() -> None:
-        with taken:
-            try:
-                # Records in place before the journal, whose headers name them.
-                if data_only:
-                    backing.sync_data(data)
-                else:
-                    backing.sync(data)
-                if journaled is not None:
-                    for epoch in journaled.epochs:
-                        file.session.writing_journal.sync(epoch)
-                folders.sync()
-            except OSError as error:
-                inode.sync_failed = error
-                tree.session.broken = True
-                raise
-            inode.synced = max(inode.synced, generation)
+        try:
+            # Records in place before the journal, whose headers name them.
+            if data_only:
+                backing.sync_data(data)
+            else:
+                backing.sync(data)
+            if journaled is not None:
+                for epoch in journaled.epochs:
+                    file.session.writing_journal.sync(epoch)
+            folders.sync()
+        except OSError as error:
+            inode.sync_failed = error
+            tree.session.broken = True
+            raise
+        finally:
+            backing.close(data)
+            folders.give_back()
+        inode.synced = max(inode.synced, generation)
 
     return wait
 
@@ -98,32 +100,37 @@ def _nothing() -> None:
 
 def begin_folder(tree: Tree, inode: Inode) -> Waiting:
     """The names in a folder, and the names that lead to it."""
-    with ExitStack() as taking:
-        above = [one for one in tree.unsynced_folders(inode) if one is not inode]
-        folders = _Folders(tree, [inode, *above], taking)
-        taken = taking.pop_all()
+    above = [one for one in tree.unsynced_folders(inode) if one is not inode]
+    folders = _Folders(tree, [inode, *above])
 
     def wait() -> None:
-        with taken:
-            try:
-                folders.sync()
-            except OSError:
-                tree.session.broken = True
-                raise
+        try:
+            folders.sync()
+        except OSError:
+            tree.session.broken = True
+            raise
+        finally:
+            folders.give_back()
 
     return wait
 
 
 class _Folders:
-    """Folders to be synced: descriptors that nobody closes meanwhile, given back by `taking`."""
+    """Folders to be synced: descriptors that nobody closes meanwhile, until they are given back."""
 
-    def __init__(self, tree: Tree, folders: list[Inode], taking: ExitStack) -> None:
+    __slots__ = ("_taken", "_tree")
+
+    def __init__(self, tree: Tree, folders: list[Inode]) -> None:
         self._tree = tree
-        self._taken = []
-        for folder in folders:
-            descriptor = tree.backing.duplicate(tree.folder(folder).descriptor)
-            taking.callback(tree.backing.close, descriptor)
-            self._taken.append((folder, tree.changed_in.get(folder), descriptor))
+        self._taken: list[tuple[Inode, int | None, int]] = []
+        duplicate = tree.backing.duplicate
+        try:
+            for folder in folders:
+                descriptor = duplicate(tree.folder(folder).descriptor)
+                self._taken.append((folder, tree.changed_in.get(folder), descriptor))
+        except BaseException:
+            self.give_back()
+            raise
 
     def sync(self) -> None:
         """On any thread. A name that was changed since then is still to be synced."""
@@ -131,3 +138,8 @@ class _Folders:
             self._tree.backing.sync(descriptor)
             if self._tree.changed_in.get(folder) == changed:
                 self._tree.changed_in.pop(folder, None)
+
+    def give_back(self) -> None:
+        """On any thread, once."""
+        for _folder, _changed, descriptor in self._taken:
+            self._tree.backing.close(descriptor)

@@ -15,6 +15,8 @@ from fsdriver.inodes import Inode
 from fsdriver.tree import Tree
 
 _USER: Final = b"user."
+NEVER_THERE: Final = b"security.capability"
+"""What the kernel asks for before it lets somebody write, of any file: ENODATA."""
 
 
 class ExtendedAttributes:

@@ -18,6 +18,7 @@ from fsdriver.filesystem import Filesystem
 from fsdriver.namespace import Caller
 from fsdriver.transport import protocol
 from fsdriver.transport.protocol import Opcode
+from fsdriver.xattrs import NEVER_THERE
 
 Answer = bytes | list[bytes | memoryview] | None
 Handler = Callable[[int, int, memoryview, int, int], Answer]
@@ -172,13 +173,17 @@ class Handlers:
     ) -> Answer:
         name, new_name, _end = bytes(names).split(b"\0")
         filesystem = self._filesystem
+        at_once = True
 
         def then() -> Answer:
-            filesystem.rename(number, name, folder, new_name, flags)
+            filesystem.rename(number, name, folder, new_name, flags, at_once=at_once)
             return protocol.error(unique, 0)
 
         wait = filesystem.begin_rename(number, name, folder, new_name, flags)
-        return then() if wait is None else self._later(unique, number, wait, then)
+        answer = then() if wait is None else self._later(unique, number, wait, then)
+        # What waits on another thread comes after other requests, and never before this one ends.
+        at_once = False
+        return answer
 
     def link(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
         (inode,) = protocol.LINK_IN.unpack_from(body)
@@ -348,6 +353,8 @@ class Handlers:
     def getxattr(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
         (room,) = protocol.GETXATTR_IN.unpack_from(body)
         name = bytes(body[protocol.GETXATTR_IN.size : -1])
+        if name == NEVER_THERE:
+            return protocol.error(unique, errno.ENODATA)
         return _sized(unique, self._filesystem.getxattr(number, name), room)
 
     def listxattr(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:

@@ -261,8 +261,9 @@ class Machine(RuleBasedStateMachine):
         new_path=FOLDERS,
         new_name=NAMES,
         flags=st.sampled_from([0, 0, RENAME_NOREPLACE, RENAME_EXCHANGE]),
+        at_once=st.booleans(),
     )
-    def rename(self, path, name, new_path, new_name, flags):
+    def rename(self, path, name, new_path, new_name, flags, at_once):
         try:
             node = self.entry(path, name)
             target = self.folder(new_path)
@@ -296,12 +297,14 @@ class Machine(RuleBasedStateMachine):
             del source.entries[name]
             target.entries[new_name] = node
 
-        self.both(
-            in_model,
-            lambda: self.driver.fs.rename(
-                self.numbers(path), name.encode(), self.numbers(new_path), new_name.encode(), flags
-            ),
-        )
+        def as_a_transport() -> None:
+            names = (self.numbers(path), name.encode(), self.numbers(new_path), new_name.encode())
+            wait = self.driver.fs.begin_rename(*names, flags)
+            if wait is not None:
+                wait()
+            self.driver.fs.rename(*names, flags, at_once=at_once)
+
+        self.both(in_model, as_a_transport)
 
     def below(self, node, folder):
         """Whether `folder` is `node` or lies below it."""

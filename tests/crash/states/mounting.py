@@ -258,7 +258,7 @@ class Mount:
         wait = self.fs.begin_rename(*names)
         if wait is not None:
             wait()
-        self.fs.rename(*names)
+        self.fs.rename(*names, at_once=True)
 
     def _exchange(self, path: str, new: str) -> None:
         self._rename(path, new, RENAME_EXCHANGE)
