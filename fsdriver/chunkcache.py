@@ -43,6 +43,12 @@ class ChunkCache:
         self.recent: OrderedDict[Kept, None] = OrderedDict()
         self._spare: list[memoryview] = []
 
+    @property
+    def held(self) -> int:
+        """Bytes, with those of buffers that nobody uses."""
+        used = sum(len(kept.plaintext) for kept in self.recent)
+        return used + sum(map(len, self._spare))
+
     def buffer(self, size: int) -> memoryview:
         """Room for one chunk; what is in it is of no meaning."""
         if self._spare:

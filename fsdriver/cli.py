@@ -205,6 +205,8 @@ def status(as_json: AsJson = False) -> None:
         typer.echo(f"  {one['open_files']} files open, {one['inodes']} inodes known")
         if "durability" in one:  # a driver that was started before an update has none
             _show_durability(one["durability"])
+        if "memory" in one:
+            _show_memory(one["memory"])
         if one["memory_reason"]:
             typer.echo(f"  memory locked: {one['memory_locked']}; {one['memory_reason']}")
         for policy in one["policies"]:
@@ -237,6 +239,19 @@ def _show_durability(facts: dict[str, Any]) -> None:
             f"  refused {facts['refused']} times what is not as it was written, took "
             f"{facts['trusted']} things as a stop had left them: `ckfs-keys audit show`"
         )
+
+
+def _show_memory(facts: dict[str, Any]) -> None:
+    if "resident_bytes" in facts:
+        typer.echo(
+            f"  memory: {facts['resident_bytes'] >> 20} MiB, "
+            f"{facts['peak_bytes'] >> 20} MiB when it was most"
+        )
+    typer.echo(
+        f"  kept: {facts['resting_files']} files ready to be opened again, "
+        f"{facts['chunk_cache_bytes'] >> 10} KiB of chunks, {facts['names']} names, "
+        f"{facts['entries']} entries and {facts['generations']} generations of the content database"
+    )
 
 
 def _ask(mountpoint: str, store: str) -> dict[str, Any]:

@@ -312,7 +312,12 @@ class ContentDatabase:
             return (self._pending,)
         return self._pending, self._commit.changes
 
-    # Folders in memory
+    # What is in memory
+
+    @property
+    def held(self) -> dict[str, int]:
+        """How many entries of folders, and how many generations."""
+        return {"entries": self._held, "generations": len(self._generations_held)}
 
     def _load(self, folder_id: bytes) -> dict[str, bytes]:
         # Before the database is read: a commit that ends meanwhile says the same once more.

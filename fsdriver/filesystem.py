@@ -319,6 +319,16 @@ class Filesystem(Contents):
             "handles": len(self._handles),
         }
 
+    def caches(self) -> dict[str, int]:
+        """For status: what is kept for who asks next."""
+        tree = self._tree
+        return {
+            "inodes": len(tree.inodes),
+            "resting_files": len(tree.resting),
+            "chunk_cache_bytes": tree.buffers.chunks.held,
+            "names": tree.kept_names.held,
+        }
+
     def close(self) -> None:
         """Seal every file that is still open, make all durable, and give every descriptor back.
 

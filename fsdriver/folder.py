@@ -89,6 +89,11 @@ class KeptNames:
         self._held = 0
 
     @property
+    def held(self) -> int:
+        """How many there are."""
+        return self._held
+
+    @property
     def full(self) -> bool:
         """Whether one more name would make room for itself."""
         return self._held >= NAMES_KEPT

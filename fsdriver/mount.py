@@ -293,6 +293,11 @@ class Mount:
                 self._started.entries,
                 self.filesystem.incidents,
             ),
+            "memory": {
+                **memory.resident(),
+                **self.filesystem.caches(),
+                **self._started.entries.held,
+            },
             "state_dir": self.request.state_dir,
             **self._hardened.facts(),
             "policies": [msgspec.to_builtins(policy) for policy in self.hierarchy.policy_status()],

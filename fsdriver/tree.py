@@ -69,7 +69,7 @@ class Tree:
         self.backing = backing
         self.geometry = Geometry(chunk_size)
         self.buffers = Buffers()
-        self._kept_names = KeptNames()
+        self.kept_names = KeptNames()
         self.report = report
         self.read_only = False
         self.site = sites
@@ -178,7 +178,7 @@ class Tree:
             )
         self.expectations.meet_record(record)
         return Folder(
-            descriptor, site, record, plaintext_names=self._plaintext_names, kept=self._kept_names
+            descriptor, site, record, plaintext_names=self._plaintext_names, kept=self.kept_names
         )
 
     def _shut(self, inode: Inode) -> None:

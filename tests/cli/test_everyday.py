@@ -106,6 +106,27 @@ def test_status_says_how_safe_the_work_is(made):
     assert "refused 1 times" in made.run("status").stdout
 
 
+def test_status_says_what_memory_is_for(made):
+    made.mount()
+    before = made.status()["memory"]
+    assert 10 << 20 < before["resident_bytes"] <= before["peak_bytes"] < 150 << 20
+    for number in range(50):
+        (made.mountpoint / f"{number}").write_bytes(b"x" * 100)
+    with (made.mountpoint / "0").open("r+b", buffering=0) as file:
+        file.write(b"y")
+        assert file.read(10) == b"x" * 10
+        after = made.status()["memory"]
+    assert after["inodes"] - before["inodes"] == 50
+    assert after["resting_files"] - before["resting_files"] == 49
+    assert after["names"] - before["names"] == 50
+    assert after["entries"] - before["entries"] == 50
+    assert after["generations"] - before["generations"] == 50
+    assert after["chunk_cache_bytes"] >= 65536
+    text = made.run("status").stdout
+    assert "MiB when it was most" in text
+    assert f"{after['names']} names, {after['entries']} entries" in text
+
+
 def test_a_mount_notes_which_keys_the_host_has_pinned(made):
     """Without an export, which asks the anchor itself."""
     made.mount()
