@@ -297,8 +297,10 @@ class Filesystem(Contents):
         have cached of it.
         """
         return [
-            (inode.number, inode.parent.number if inode.parent else 0, inode.name)
+            known
             for inode in lock_site(self._tree, site_id)
+            for known in [(inode.number, parent.number, name) for parent, name in inode.names()]
+            or [(inode.number, 0, b"")]
         ]
 
     def backing_path(self, number: int) -> str:

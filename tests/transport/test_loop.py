@@ -272,6 +272,21 @@ def test_a_revoked_key_ends_a_listing_that_was_begun(kernel, driver):
         assert b"secret" not in body
 
 
+def test_a_revoked_key_takes_every_name_out_of_the_kernels_memory(kernel, driver):
+    """Those of further links, too."""
+    driver.write_file("first", b"x")
+    number = driver.number("first")
+    with kernel.transport.exclusive():
+        driver.fs.link(number, 1, b"second")
+        known = driver.fs.lock_site(driver.tree.inodes.root.folder.site.lease.site_id)
+    assert {(number, 1, b"first"), (number, 1, b"second")} <= set(known)
+    kernel.transport.drop_caches(known)
+    said = [kernel.ours.recv(4096) for _one in range(2 * len(known) - 1)]
+    assert protocol.inval_inode(1) in said
+    for name in (b"first", b"second"):
+        assert protocol.inval_entry(1, name) in said
+
+
 # Between two requests
 
 
