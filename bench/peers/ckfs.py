@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -42,6 +43,15 @@ class Ckfs(FuseSystem):
                     "this ckfs has one transport, the one that the column `ckfs` shows"
                 )
         return first_line(said)
+
+    def environment(self) -> Mapping[str, str]:
+        """Python may keep what it has compiled, as an installed ckfs has it from the beginning.
+
+        Otherwise a mount is measured with the compilation of the whole driver in it.
+        """
+        environment = dict(super().environment())
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        return environment
 
     def _state(self) -> list[str]:
         return ["--state-dir", str(self.room.place / "state")]
