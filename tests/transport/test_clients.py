@@ -151,7 +151,8 @@ def test_what_the_kernel_gathers_is_written_as_it_was(made):
     assert (status.st_atime_ns, status.st_mtime_ns) == times
     assert whole.read_bytes() == expected
     assert (mounted / "kept").read_bytes() == b"Renamed before it was written"
-    assert (mounted / "touched").stat().st_mtime_ns == changed
+    # A time that nobody set: where the kernel does not tell its own, that of the later write.
+    assert 0 <= (mounted / "touched").stat().st_mtime_ns - changed < 10**9
 
 
 def test_a_killed_driver_loses_only_what_was_not_synced(made):
