@@ -22,7 +22,7 @@ import os, random, sys, threading
 
 def work(folder, others, seed):
     draw, known, number = random.Random(seed), {}, 0
-    for step in range(150):
+    for step in range(100):
         what = draw.random()
         if what < 0.35 or not known:
             number += 1
