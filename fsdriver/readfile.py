@@ -29,12 +29,12 @@ class ReadFile:
     )
 
     def __init__(self, file: SealedFile, buffers: Buffers, *, vetted: bool = False) -> None:
-        file.prepare_content()
         self.file = file
         self.handles = 0
         self._buffers = buffers
         self._kept = FileChunks(buffers.chunks)
         if file.overlay is not None:
+            file.prepare_content()
             self._attend(file.overlay)
         self._vetting = ChunkVetting(file, vetted=vetted)
 
@@ -65,7 +65,9 @@ class ReadFile:
         first = offset // chunk_size
         end_chunk = -(-end // chunk_size)
         start = first * chunk_size
-        if end_chunk - first == 1 and end - offset < min(chunk_size, size - start):
+        if end_chunk - first == 1 and (
+            end - offset < min(chunk_size, size - start) or first in self._kept.chunks
+        ):
             return self._keep(first).plaintext[offset - start : end - start]
         plaintext = self._buffers.plaintext((end_chunk - first) * chunk_size)
         low, high = first, end_chunk
@@ -80,6 +82,15 @@ class ReadFile:
         if low < high:
             self._read_chunks(low, high, plaintext[(low - first) * chunk_size :])
         return plaintext[offset - start : end - start]
+
+    def read_ahead(self) -> None:
+        """What the first read will want, before it is asked for: ciphers, and a file of one chunk.
+
+        Raises as `read` does, which will say so again.
+        """
+        self._admit()
+        if 0 < self.file.state.size <= self.file.geometry.chunk_size:
+            self._keep(0)
 
     def _read_chunks(self, first: int, end_chunk: int, plaintext: memoryview) -> None:
         overlay = self.file.overlay
@@ -182,7 +193,9 @@ class ReadFile:
                 f"the lease on the key of site {lease.site_id.hex()} ran out and no root key "
                 "could be reached; check `ckfs status` and the vaults"
             )
-        self.file.unlock()
+        file = self.file
+        file.unlock()
+        file.prepare_content()
 
     def lock(self) -> None:
         """The lease ended: seal, then drop keys and plaintext."""

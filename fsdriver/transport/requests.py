@@ -59,6 +59,8 @@ class Handlers:
         self.no_flush = 0
         """FOPEN_NOFLUSH for handles whose close has nothing to say."""
         self._released: deque[int] = deque()
+        self._opened = 0
+        """The handle that was opened last, if it will be read from soon."""
 
     def table(self) -> list[Handler]:
         """By opcode; ENOSYS for what there is not, which the kernel remembers."""
@@ -234,6 +236,7 @@ class Handlers:
     # Content
 
     def open(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        self._opened = 0
         while self._released:
             self.idle()  # so that what was closed before is judged anew
         flags, open_flags = protocol.OPEN_IN.unpack_from(body)
@@ -241,6 +244,7 @@ class Handlers:
         handle = self._filesystem.open(number, flags, kill_priv)
         keep = self._kept_open if self._filesystem.may_keep_cache(handle) else 0
         if not flags & os.O_ACCMODE:
+            self._opened = 0 if keep else handle
             keep |= self.no_flush
         return protocol.opened(unique, handle, keep)
 
@@ -254,6 +258,7 @@ class Handlers:
 
     def read(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
         handle, offset, length = protocol.READ_IN.unpack_from(body)
+        self._opened = 0
         data = self._filesystem.read(handle, offset, length)
         return [protocol.head(unique, len(data)), data]
 
@@ -278,6 +283,10 @@ class Handlers:
 
     def idle(self) -> bool:
         """While nobody asks: a step of what was put off; false when nothing is left."""
+        if self._opened:
+            handle, self._opened = self._opened, 0
+            self._filesystem.read_ahead(handle)
+            return True
         if not self._released:
             return self._filesystem.idle()
         handle = self._released.popleft()

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from fsdriver import copying
 from fsdriver.backing import Backing
 from fsdriver.changes import Changes
+from fsdriver.errors import ChunkInvalid
 from fsdriver.inodes import ROOT
 from fsdriver.namespace import Caller
 
@@ -222,3 +223,30 @@ def test_a_nameless_file_belongs_to_its_caller(driver):
     attributes, _handle = driver.fs.tmpfile(ROOT, 0o4755, os.O_RDWR, Caller(65534, 65534))
     status = driver.fs.getattr(attributes.number)
     assert (status.uid, status.gid, stat.S_IMODE(status.mode)) == (65534, 65534, 0o4755)
+
+
+def test_what_is_read_ahead_is_what_is_read_and_damage_is_told_to_who_reads(driver):
+    for name in (b"whole", b"damaged"):
+        _made, handle = driver.fs.create(ROOT, name, 0o644, os.O_WRONLY, CALLER)
+        driver.fs.write(handle, 0, name * 10)
+        driver.fs.release(handle)
+    driver.close()
+    driver.open()
+    known = driver.tree.folder(driver.tree.inodes.root).backing_name(b"damaged")
+    with open(os.path.join(driver.store, known.text), "r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        last = file.read(1)
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes((last[0] ^ 1,)))
+    for name in (b"whole", b"damaged"):
+        handle = driver.fs.open(driver.fs.lookup(ROOT, name).number, os.O_RDONLY)
+        driver.fs.read_ahead(handle)
+        content = driver.tree.inodes.get(driver.fs.number_of(handle)).open
+        if name == b"whole":
+            assert content.vetted
+            assert bytes(driver.fs.read(handle, 0, 4096)) == name * 10
+        else:
+            with pytest.raises(ChunkInvalid):
+                driver.fs.read(handle, 0, 4096)
+        driver.fs.release(handle)
+        driver.fs.read_ahead(handle)  # which nobody has any more
