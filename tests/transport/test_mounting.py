@@ -157,7 +157,10 @@ def test_a_driver_that_is_told_to_end_under_load(made):
     for name in "abcd":
         (made.mountpoint / name).mkdir()
         command = [sys.executable, "-c", HAMMER, made.mountpoint / name]
-        clients.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL))
+        # Unbuffered: `communicate` knows nothing of lines that `readline` would have read ahead.
+        clients.append(
+            subprocess.Popen(command, bufsize=0, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        )
     try:
         for client in clients:
             for _line in range(10):
