@@ -157,8 +157,10 @@ class VaultServer:
         return CryptographyClient(key, self.credential(principal), **settings)
 
     def audit(self, vault: str) -> list[dict[str, Any]]:
-        lines = (self.folder / "vaults" / vault / "audit.jsonl").read_text().splitlines()
-        return [json.loads(line) for line in lines]
+        place = self.folder / "vaults" / vault / "audit.jsonl"
+        if not place.exists():
+            return []  # nobody has asked this vault for anything yet
+        return [json.loads(line) for line in place.read_text().splitlines()]
 
 
 @contextlib.contextmanager

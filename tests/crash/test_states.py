@@ -172,8 +172,12 @@ def test_the_model_answers_as_a_real_filesystem(open_umask, calls):
     with tempfile.TemporaryDirectory(dir=place) as folder:
         real, model = Side(Backing(), folder), Side(MemoryBacking(from_folder(folder)), folder)
         try:
+            reserved = False
             for call in calls:
                 expected, answered = real.call(*call), model.call(*call)
+                reserved |= call[0] in ("reserve", "allocate")
+                if call[0] == "data_runs" and reserved:
+                    continue  # where room is reserved, a tmpfs may call a hole data
                 if expected in ("EOPNOTSUPP", "ENOTSUP") and "xattr" in call[0]:
                     return  # a tmpfs that has none
                 assert answered == expected, call

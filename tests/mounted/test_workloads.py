@@ -35,18 +35,20 @@ def run(*command: str | Path, cwd: Path | None = None) -> str:
 
 
 def make_tree(place: Path, *, files: int, large: int) -> None:
-    """Real files of the standard library, and what else a folder of somebody's may have."""
-    library = Path(sysconfig.get_paths()["stdlib"])
+    """Real files of Python's libraries, and what else a folder of somebody's may have."""
     taken = 0
-    for folder, folders, names in os.walk(library):
-        folders[:] = [name for name in folders if name not in ("site-packages", "__pycache__")]
-        target = place / "library" / Path(folder).relative_to(library)
-        target.mkdir(parents=True)
-        for name in names:
-            if taken < files:
-                shutil.copy2(Path(folder) / name, target / name)
-                taken += 1
-    assert taken == files, f"the standard library has only {taken} files"
+    # Debian's standard library is a third of the one that Python itself installs.
+    for which in ("stdlib", "purelib"):
+        library = Path(sysconfig.get_paths()[which])
+        for folder, folders, names in os.walk(library):
+            folders[:] = [name for name in folders if name not in ("site-packages", "__pycache__")]
+            target = place / which / Path(folder).relative_to(library)
+            target.mkdir(parents=True)
+            for name in names:
+                if taken < files:
+                    shutil.copy2(Path(folder) / name, target / name)
+                    taken += 1
+    assert taken == files, f"Python's libraries have only {taken} files"
     odd = place / "odd"
     odd.mkdir()
     (odd / "empty").touch()
@@ -101,11 +103,11 @@ def test_a_real_tree_goes_in_and_comes_back(driven, tmp_path, large):
     assert (target / "third name").stat().st_nlink == 3
     assert run(target / "odd" / "program") == "ran\n"
     # The comparison itself must be able to fail.
-    with (target / "library" / "os.py").open("r+b") as file:
+    with (target / "stdlib" / "os.py").open("r+b") as file:
         file.seek(100)
         file.write(b"#")
     os.utime(
-        target / "library" / "os.py", ns=((source / "library" / "os.py").stat().st_mtime_ns,) * 2
+        target / "stdlib" / "os.py", ns=((source / "stdlib" / "os.py").stat().st_mtime_ns,) * 2
     )
     assert run(*compare).split() == [">fc........", "library/os.py"]
     shutil.rmtree(target)
