@@ -90,8 +90,9 @@ attack-matrix: install .make/attack-peers ## what a store's owner can do, to us 
 	@bash tests/attacks/system-packages
 	@touch $@
 
-fuzz: install ## every parser with inputs that nobody wrote, for FUZZ_SECONDS (300)
+fuzz: install ## every parser with inputs that nobody wrote, for FUZZ_SECONDS (300); a million vectors
 	@$(PY) -m tests.fuzz
+	@CKFS_EVERY_VECTOR=1 $(PYTEST) -q tests/fsdriver/test_xaes.py
 
 clean: ## remove what the targets made
 	@rm -rf $(VENV) .make build *.egg-info .coverage .hypothesis .mypy_cache .ruff_cache \
