@@ -145,7 +145,7 @@ def mount(
     state_dir: StateDir = None,
 ) -> None:
     """Show a store in plaintext. Returns when the mount answers, unless in the foreground."""
-    from fsdriver import logs, mountoptions  # noqa: PLC0415
+    from fsdriver import background, logs, mountoptions  # noqa: PLC0415
     from fsdriver import mount as mounts  # noqa: PLC0415
     from fsdriver import store as stores  # noqa: PLC0415
     from keyhierarchy import statedir  # noqa: PLC0415
@@ -165,7 +165,7 @@ def mount(
     place = log_file or os.path.join(
         statedir.store_folder(request.state_dir, bytes.fromhex(document.store_id)), "mount.log"
     )
-    mounts.in_background(request, os.path.abspath(place))
+    background.in_background(request, os.path.abspath(place))
 
 
 @app.command(epilog="Examples:  ckfs umount /mnt/files    ckfs umount --lazy /mnt/files")

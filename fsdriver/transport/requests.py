@@ -86,10 +86,7 @@ class Handlers:
         table[Opcode.RELEASE] = self.release
         table[Opcode.FLUSH] = self.flush
         table[Opcode.FSYNC] = self.fsync
-        table[Opcode.SETXATTR] = self.setxattr
         table[Opcode.GETXATTR] = self.getxattr
-        table[Opcode.LISTXATTR] = self.listxattr
-        table[Opcode.REMOVEXATTR] = self.removexattr
         table[Opcode.OPENDIR] = self.opendir
         table[Opcode.READDIR] = self.readdir
         table[Opcode.READDIRPLUS] = self.readdirplus
@@ -364,22 +361,7 @@ class Handlers:
         name = bytes(body[protocol.GETXATTR_IN.size : -1])
         if name == NEVER_THERE:
             return protocol.error(unique, errno.ENODATA)
-        return _sized(unique, self._filesystem.getxattr(number, name), room)
-
-    def listxattr(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
-        (room,) = protocol.GETXATTR_IN.unpack_from(body)
-        names = b"".join(name + b"\0" for name in self._filesystem.listxattr(number))
-        return _sized(unique, names, room)
-
-    def setxattr(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
-        size, flags = protocol.SETXATTR_IN.unpack_from(body)
-        name, _zero, value = bytes(body[protocol.SETXATTR_IN.size :]).partition(b"\0")
-        self._filesystem.setxattr(number, name, value[:size], Caller(uid, gid), flags)
-        return protocol.error(unique, 0)
-
-    def removexattr(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
-        self._filesystem.removexattr(number, bytes(body[:-1]))
-        return protocol.error(unique, 0)
+        return sized(unique, self._filesystem.getxattr(number, name), room)
 
     # The connection
 
@@ -403,7 +385,7 @@ def _joined(unique: int, parts: Sequence[bytes]) -> bytes:
     return protocol.head(unique, len(body)) + body
 
 
-def _sized(unique: int, value: bytes, room: int) -> bytes:
+def sized(unique: int, value: bytes, room: int) -> bytes:
     """The value, or its size for who asks with no room. Raises ERANGE."""
     if not room:
         return protocol.written(unique, len(value))

@@ -1,4 +1,4 @@
-"""Handlers of what programs ask for now and then: room, holes, copies, nameless files, birth times.
+"""Handlers of what is asked now and then: room, holes, copies, nameless files, attributes.
 
 As in requests.py: parses, calls the filesystem, packs the answer.
 """
@@ -9,7 +9,7 @@ from fsdriver.changes import Changes
 from fsdriver.namespace import Caller
 from fsdriver.transport import protocol
 from fsdriver.transport.protocol import Opcode
-from fsdriver.transport.requests import Answer, Handler, Handlers
+from fsdriver.transport.requests import Answer, Handler, Handlers, sized
 
 
 class AllHandlers(Handlers):
@@ -24,6 +24,9 @@ class AllHandlers(Handlers):
         table[Opcode.TMPFILE] = self.tmpfile
         table[Opcode.STATX] = self.statx
         table[Opcode.SYNCFS] = self.syncfs
+        table[Opcode.LISTXATTR] = self.listxattr
+        table[Opcode.SETXATTR] = self.setxattr
+        table[Opcode.REMOVEXATTR] = self.removexattr
         return table
 
     def fallocate(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
@@ -70,3 +73,18 @@ class AllHandlers(Handlers):
     def syncfs(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
         wait = self._filesystem.begin_syncfs()
         return self._later(unique, number, wait, lambda: protocol.error(unique, 0))
+
+    def listxattr(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        (room,) = protocol.GETXATTR_IN.unpack_from(body)
+        names = b"".join(name + b"\0" for name in self._filesystem.listxattr(number))
+        return sized(unique, names, room)
+
+    def setxattr(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        size, flags = protocol.SETXATTR_IN.unpack_from(body)
+        name, _zero, value = bytes(body[protocol.SETXATTR_IN.size :]).partition(b"\0")
+        self._filesystem.setxattr(number, name, value[:size], Caller(uid, gid), flags)
+        return protocol.error(unique, 0)
+
+    def removexattr(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        self._filesystem.removexattr(number, bytes(body[:-1]))
+        return protocol.error(unique, 0)

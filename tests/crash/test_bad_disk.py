@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import pytest
 
-from fsdriver import cli
+from fsdriver import background, cli
 from fsdriver import mount as mounts
 from fsdriver.errors import StoreError
 from fsdriver.mountoptions import MountOptions
@@ -72,7 +72,7 @@ class Starting:
         log = place / "mount.log"
         self.faulty.arm(number, code)
         with pytest.raises(StoreError) as refused:
-            mounts.in_background(request, str(log))
+            background.in_background(request, str(log))
         assert not log.exists(), f"call {number}: {log.read_text()}"
         shutil.rmtree(place)
         return refused.value
