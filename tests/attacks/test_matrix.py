@@ -23,6 +23,7 @@ def matrix():
     return {row.name: row for row in ours()}
 
 
+@pytest.mark.xdist_group("attacks")  # one matrix serves them all
 @pytest.mark.mounted
 @pytest.mark.crash
 @pytest.mark.parametrize("attack", EVERY, ids=lambda attack: attack.name.replace(" ", "-"))
