@@ -110,7 +110,7 @@ def test_a_real_tree_goes_in_and_comes_back(driven, tmp_path, large):
     os.utime(
         target / "stdlib" / "os.py", ns=((source / "stdlib" / "os.py").stat().st_mtime_ns,) * 2
     )
-    assert run(*compare).split() == [">fc........", "library/os.py"]
+    assert run(*compare).split() == [">fc........", "stdlib/os.py"]
     shutil.rmtree(target)
     shutil.rmtree(source)
 
