@@ -93,9 +93,9 @@ def driven_once(shared):
     place.mkdir()
     yield place
     shared.remount()
-    for first, second in itertools.product(KINDS, KINDS):
-        names = os.listdir(place / f"{first} {second}")
-        check(first, place / f"{first} {second}" / ("old" if len(names) == 2 else "new"), "one")
+    for folder in place.iterdir():
+        first = folder.name.split()[0]
+        check(first, folder / ("old" if len(os.listdir(folder)) == 2 else "new"), "one")
     assert not shared.refusals()
 
 
