@@ -129,7 +129,8 @@ def mount(
             "files are shown as belonging to), noatime, nosuid, suid, nodev, dev, noexec, sync, "
             "recover (accept files that a driver killed on another host left unsealed), "
             "entry_timeout=SECONDS, attr_timeout=SECONDS, writeback, nowriteback (whether the "
-            "kernel gathers writes); fstab's own words are ignored.",
+            "kernel gathers writes), awake, noawake (whether processors may not sleep while "
+            "requests follow each other; takes root); fstab's own words are ignored.",
         ),
     ] = None,
     transport: Annotated[

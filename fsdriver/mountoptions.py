@@ -1,6 +1,7 @@
 """The `-o` options of a mount: which there are, and which of them are whose business."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -62,6 +63,8 @@ class MountOptions:
     attr_timeout: float = TIMEOUT
     writeback: bool = False
     """Whether the kernel gathers writes before it passes them on."""
+    awake: bool = True
+    """Whether processors are kept from sleeping while requests follow each other."""
 
 
 def parse(texts: list[str]) -> MountOptions:
@@ -74,18 +77,10 @@ def parse(texts: list[str]) -> MountOptions:
                 continue
             if name in _KERNEL and not equals:
                 options.kernel.add(name)
-            elif option == "recover":
-                options.recover = True
-            elif option in ("writeback", "nowriteback"):
-                options.writeback = option == "writeback"
-            elif name == "uid":
-                options.uid = _whole(value)
-            elif name == "gid":
-                options.gid = _whole(value)
-            elif name == "entry_timeout":
-                options.entry_timeout = _seconds(value)
-            elif name == "attr_timeout":
-                options.attr_timeout = _seconds(value)
+            elif option in _SWITCHES:
+                setattr(options, *_SWITCHES[option])
+            elif name in _VALUES:
+                setattr(options, name, _VALUES[name](value))
             else:
                 raise WrongArguments(
                     f"there is no mount option {option!r}; `ckfs mount --help` lists them"
@@ -114,3 +109,19 @@ def _seconds(text: str) -> float:
     if not 0 <= seconds <= 1e9:  # noqa: PLR2004 thirty years; also keeps nan out
         raise ValueError(text)
     return seconds
+
+
+_SWITCHES: Final = {
+    "recover": ("recover", True),
+    "writeback": ("writeback", True),
+    "nowriteback": ("writeback", False),
+    "awake": ("awake", True),
+    "noawake": ("awake", False),
+}
+_VALUES: Final[dict[str, Callable[[str], float]]] = {
+    "uid": _whole,
+    "gid": _whole,
+    "entry_timeout": _seconds,
+    "attr_timeout": _seconds,
+}
+"""Options of these names, and what makes a value of their text."""

@@ -52,4 +52,5 @@ def make_transport(name: str, filesystem: Filesystem, options: MountOptions) -> 
         entry_timeout=options.entry_timeout,
         attr_timeout=options.attr_timeout,
         writeback=options.writeback,
+        awake=options.awake,
     )

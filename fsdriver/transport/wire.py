@@ -23,7 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import Final
 
 import trio
@@ -37,6 +37,7 @@ from fsdriver.transport.protocol import InitFlag, Opcode
 from fsdriver.transport.reader import Reader
 from fsdriver.transport.requests import Answer, Handler, Timeouts
 from fsdriver.transport.seldom import AllHandlers
+from fsdriver.transport.wakefulness import Wakefulness
 
 MAX_WRITE: Final = 1 << 20
 _BUFFER: Final = MAX_WRITE + 4096
@@ -76,8 +77,10 @@ class WireTransport:
         entry_timeout: float,
         attr_timeout: float,
         writeback: bool = False,
+        awake: bool = True,
     ) -> None:
         self._filesystem = filesystem
+        self._awake = awake
         self._wanted = int(_WANTED) | (int(InitFlag.WRITEBACK_CACHE) if writeback else 0)
         timeouts = Timeouts(protocol.valid_for(entry_timeout), protocol.valid_for(attr_timeout))
         self._requests = AllHandlers(filesystem, timeouts, self._later)
@@ -156,7 +159,8 @@ class WireTransport:
 
     def _run(self) -> None:
         try:
-            self._loop()
+            with closing(Wakefulness(asked=self._awake)) as wakefulness:
+                self._loop(wakefulness)
         except Exception as error:  # noqa: BLE001 there is nobody above to raise to
             logs.error("unexpected", error, where="the loop that answers the kernel")
         finally:
@@ -164,8 +168,8 @@ class WireTransport:
             with suppress(trio.RunFinishedError):
                 self._tell_ended()
 
-    def _loop(self) -> None:
-        reader = Reader(self._device, _BUFFER, self._idle)
+    def _loop(self, wakefulness: Wakefulness) -> None:
+        reader = Reader(self._device, _BUFFER, self._idle, wakefulness)
         buffer, view = reader.buffer, memoryview(reader.buffer)
         parse, body = protocol.IN_HEADER.unpack_from, protocol.IN_HEADER.size
         handlers, lock, turn = self._handlers, self._lock, self._turn

@@ -10,8 +10,10 @@ import pytest
 
 from fsdriver.transport import reader as module
 from fsdriver.transport.reader import Reader
+from fsdriver.transport.wakefulness import Wakefulness
 
 SPIN, CLOSE, TRUST = module._SPIN_NS, module._CLOSE_NS, module._TRUST
+NEAR, ENOUGH, QUIET = module._NEAR_NS, module._NEAR_ENOUGH, module._QUIET_MS * 1_000_000
 
 
 class World:
@@ -25,14 +27,23 @@ class World:
         monkeypatch.setattr(module.time, "monotonic_ns", self.clock)
         monkeypatch.setattr(module.os, "readv", self.readv)
         self.ours, self.theirs = socket.socketpair()
-        self.reader = Reader(self.theirs.fileno(), 100, self.idle)
+        self.wakefulness = Wakefulness(asked=False)
+        monkeypatch.setattr(Wakefulness, "_ask", self.ask)
+        self.asked = []
+        self.reader = Reader(self.theirs.fileno(), 100, self.idle, self.wakefulness)
         self.reader._poll = self.poll
+
+    def ask(self, latency):
+        self.asked.append(int.from_bytes(latency, "little", signed=True))
+        return True
 
     def clock(self):
         self.now += 1000
         return self.now
 
-    def poll(self, _timeout):
+    def poll(self, timeout):
+        if timeout:
+            self.now = min(self.now + timeout * 1_000_000, self.arrivals[0])
         return bool(self.arrivals) and self.arrivals[0] <= self.now
 
     def idle(self):
@@ -98,6 +109,32 @@ def test_credit_stays_within_bounds(world):
     assert world.reader._credit >= -2
 
 
+@pytest.mark.parametrize("pause", [1000, SPIN // 2, CLOSE * 2, NEAR // 2])
+def test_processors_are_kept_awake_while_requests_follow_each_other(world, pause):
+    world.follow(pause, ENOUGH - 1)
+    assert world.asked == []
+    world.follow(pause, 50)
+    assert world.asked == [0]
+    world.follow(QUIET * 2, 1)
+    assert world.asked == [0, -1]
+    world.follow(pause, ENOUGH + 3)
+    assert world.asked == [0, -1, 0]
+
+
+def test_a_short_pause_keeps_them_awake(world):
+    world.follow(1000, 50)
+    world.follow(QUIET // 2, 1)
+    assert world.asked == [0]
+
+
+@pytest.mark.parametrize("pause", [NEAR * 2, QUIET * 10])
+def test_processors_sleep_where_requests_are_far_between(world, pause):
+    for _time in range(20):
+        world.follow(1000, ENOUGH - 1)
+        world.follow(pause, 1)
+    assert world.asked == []
+
+
 def test_what_was_put_off_is_done_while_nobody_asks(world):
     world.idle_steps = 5
     world.follow(CLOSE, 1)
@@ -124,7 +161,7 @@ def test_what_stays_so_ends_it(world, code):
 
 def test_over_a_real_descriptor():
     reading, writing = os.pipe()
-    reader = Reader(reading, 4096, lambda: False)
+    reader = Reader(reading, 4096, lambda: False, Wakefulness(asked=False))
     for size in (40, 4096, 1):
         os.write(writing, bytes([size % 251]) * size)
         assert reader.next() == size
