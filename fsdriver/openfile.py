@@ -82,7 +82,6 @@ class OpenFile(SmallWrites):
             bindings=before.bindings,
         )
         self._kept.drop_from(0)
-        self._vetting.restart()
         try:
             file.backing.write(file.descriptor, [file.next_header(), records], 0)
         except OSError:
@@ -110,7 +109,6 @@ class OpenFile(SmallWrites):
         self._kept.drop_from(0)
         file.put(draft, state)
         file.extents = None
-        self._vetting.restart()
         file.touch()
 
     def _write_run(self, offset: int, view: memoryview) -> None:
@@ -177,7 +175,6 @@ class OpenFile(SmallWrites):
             file.state.size = new_size
             file.state.chunk_set = chunk_set
             file.extents = plan.extents
-        self._vetting.restart()
 
     def _whole_chunks(self, index: int, end: int, new_size: int) -> int:
         """How many chunks from `index` on a write that ends at `end` covers to the last byte."""
@@ -235,7 +232,6 @@ class OpenFile(SmallWrites):
         self._kept.drop_from(0)
         file.put_header(state, (), HEADER_SIZE)
         file.extents = None
-        self._vetting.restart()
         file.touch()
 
     def _cut(self, new_size: int) -> None:

@@ -1,7 +1,8 @@
 """Is the whole of a file's chunk set the one that was sealed? (FORMAT.md section 5)
 
 An older chunk put back under its own index authenticates by itself; only the set tells. So the
-set is collected while chunks are read, in any order, and compared once every chunk was seen.
+set is collected while chunks are read, in any order, and compared once every chunk was seen. What
+was collected of a set that has changed since, by a write or a fold, is of no use, and begun anew.
 """
 
 from fsdriver.errors import ChunkSetMismatch
@@ -13,13 +14,15 @@ from fsdriver.sealedfile import SealedFile
 class ChunkVetting:
     """The chunks of one open file that have been read, until all were."""
 
-    __slots__ = ("_condemned", "_file", "_seen", "_seen_set", "_unseen", "_vetted")
+    __slots__ = ("_condemned", "_file", "_seen", "_seen_set", "_sought", "_unseen", "_vetted")
 
     def __init__(self, file: SealedFile, *, vetted: bool) -> None:
         self._file = file
         self._vetted = vetted
         self._seen: ExtentMap | None = None
         self._seen_set = 0
+        self._sought = 0
+        """The set that was sealed when `_seen` was begun."""
         self._unseen = 0
         self._condemned = False
 
@@ -36,10 +39,6 @@ class ChunkVetting:
                 "back to an older version in the store; restore the file from a backup"
             )
 
-    def restart(self) -> None:
-        """The set is about to change; what was collected so far no longer adds up to it."""
-        self._seen = None
-
     def note(self, first: int, nonces: bytes) -> None:
         """Chunks from `first` on were read and authenticated one by one; `nonces` are theirs.
 
@@ -53,7 +52,9 @@ class ChunkVetting:
             # The whole of a dense file at once, whatever was seen before.
             self._judge(file.chunk_set.digest(0, nonces))
             return
-        seen = self._start() if self._seen is None else self._seen
+        seen = self._seen
+        if seen is None or self._sought != file.state.chunk_set:
+            seen = self._start()
         for low, high, known in list(seen.segments(first, end)):
             if not known:
                 part = nonces[(low - first) * NONCE_SIZE : (high - first) * NONCE_SIZE]
@@ -75,6 +76,7 @@ class ChunkVetting:
         # Runs, not a flag for each chunk: a file may be one huge hole.
         self._seen = seen = ExtentMap()
         self._seen_set = 0
+        self._sought = file.state.chunk_set
         self._unseen = (
             file.geometry.chunk_count(file.state.size)
             if file.extents is None
