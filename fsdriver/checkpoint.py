@@ -17,6 +17,9 @@ from fsdriver.sessions import Session
 
 SECONDS: Final = 5.0
 JOURNAL_LIMIT: Final = 64 << 20
+OWED_LIMIT: Final = 256 << 20
+"""What a fold may owe. A chunk that is changed here and there costs a fold all of it, however
+often it was changed: the longer a fold waits, the fewer there are."""
 FILES_LIMIT: Final = 256
 """Files with transactions, each of which holds a descriptor."""
 
@@ -69,7 +72,9 @@ class Checkpoints:
         if self._running:
             return False
         journal = self._journal
-        if journal.pending_bytes > JOURNAL_LIMIT or len(journal.files) > FILES_LIMIT:
+        if journal.written_bytes > JOURNAL_LIMIT or journal.owed_bytes > OWED_LIMIT:
+            return True
+        if len(journal.files) > FILES_LIMIT:
             return True
         if time.monotonic() - self._last < SECONDS:
             return False
@@ -78,7 +83,7 @@ class Checkpoints:
     @property
     def crowded(self) -> bool:
         """Whether who writes should wait, lest the journal outgrow what a checkpoint moves."""
-        return self._running and self._journal.pending_bytes > 2 * JOURNAL_LIMIT
+        return self._running and self._journal.pending_bytes > 2 * (JOURNAL_LIMIT + OWED_LIMIT)
 
     @property
     def waiting_bytes(self) -> int:

@@ -101,9 +101,19 @@ class Journal(Pending):
         return epoch
 
     @property
+    def written_bytes(self) -> int:
+        """Of transactions and deltas since the last checkpoint began."""
+        return self.current.size - HEAD_SIZE - self.current.carried
+
+    @property
+    def owed_bytes(self) -> int:
+        """That a fold of all deltas would add."""
+        return self._owed
+
+    @property
     def pending_bytes(self) -> int:
         """What a checkpoint would have to put in place, in the end."""
-        return self.current.size - HEAD_SIZE - self.current.carried + self._owed
+        return self.written_bytes + self._owed
 
     @property
     def waiting_bytes(self) -> int:

@@ -199,8 +199,11 @@ class Overlay:
             if len(left) <= at_once:
                 self._finish(left)
                 return
-            self._stage(left[:at_once])
-            yield
+            for at in range(0, len(left) - at_once, at_once):
+                self._stage([one for one in left[at : at + at_once] if one in self.dirty])
+                yield
+                if self._file.overlay is not self:
+                    return
 
     def _stage(self, indexes: Sequence[int]) -> None:
         file = self._file

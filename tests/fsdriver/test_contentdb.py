@@ -308,6 +308,7 @@ class TestModel(Model.TestCase):
         monkeypatch.setattr(contentdb, "ENTRIES_HELD", 3)
         monkeypatch.setattr(contentdb, "_FOLDERS_HELD", 1)
         monkeypatch.setattr(contentdb, "_GENERATIONS_HELD", 3)
+        monkeypatch.setattr(contentdb, "_MISSES", 1)
 
 
 # What the model does not say

@@ -175,14 +175,20 @@ def test_every_field_of_a_journal_is_where_the_table_has_it():
 
 def test_the_journals_figures():
     checkpoints, limits = section("11.5"), section("15.")
-    for number in (checkpoint.JOURNAL_LIMIT, checkpoint.FILES_LIMIT, int(checkpoint.SECONDS)):
+    for number in (
+        checkpoint.JOURNAL_LIMIT,
+        checkpoint.OWED_LIMIT,
+        checkpoint.FILES_LIMIT,
+        int(checkpoint.SECONDS),
+    ):
         assert re.search(rf"\b{number}\b", checkpoints), number
         assert re.search(rf"\b{number}\b", limits), number
     for number in (journal_format.FRAME_LIMIT, journal.RESERVE, contentdb.ENTRIES_HELD):
         assert re.search(rf"\b{number}\b", limits), number
     assert f"at most {journal_format.FRAME_LIMIT} " in section("11.3")
     assert f"the {extentpages._FILLED_AT_ONCE} smallest holes" in section("6.3")
-    assert f"{2 * checkpoint.JOURNAL_LIMIT} bytes answers to writes wait" in limits
+    held = 2 * (checkpoint.JOURNAL_LIMIT + checkpoint.OWED_LIMIT)
+    assert f"{held} bytes answers to writes wait" in limits
     places = [f"`{journal.FOLDER}/{name}`" for name in journal.FILES]
     assert all(place in section("1.") for place in places)
     assert f"`{quarantine.FOLDER}/<time>/`" in section("1.")
