@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bench.keys_reading import readable
 from bench.stage import head, perform, run, show
 from bench.vaults import Vaults
 
@@ -64,16 +65,6 @@ def _wait(what: str, holds: Any) -> float:
             raise SystemExit(f"demo: waited {DEADLINE_SECONDS:.0f} s in vain until {what}")
         time.sleep(0.02)
     return time.monotonic() - start
-
-
-def _readable(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-            file.read(16)
-    except OSError:
-        return False
-    return True
 
 
 def _keys(*command: str, **options: Any) -> str:
@@ -140,21 +131,21 @@ def _revoked_and_restored(store: Path, vaults: Vaults, sample: Path, content: by
     show("Revocation at the vaults: the customer disables both keys")
     for vault in ("kv-primary", "kv-secondary"):
         vaults.enable(vault, "root", enabled=False)
-    taken = _wait("the mount stops reading", lambda: not _readable(sample))
+    taken = _wait("the mount stops reading", lambda: not readable(sample))
     print(f"the last successful read was {taken:.1f} s after the keys were disabled")
     run("cat", str(sample), expect=1)
     run("ckfs", "status", lines=6)
     for vault in ("kv-primary", "kv-secondary"):
         vaults.enable(vault, "root", enabled=True)
-    back = _wait("the mount reads again", lambda: _readable(sample))
+    back = _wait("the mount reads again", lambda: readable(sample))
     print(f"enabled again: the mount reads after {back:.1f} s, without a remount")
 
     show("Revocation on this host, at once")
     _keys("revoke", str(store), "--reason", "laptop stolen", "--yes")
-    taken = _wait("the mount stops reading", lambda: not _readable(sample))
+    taken = _wait("the mount stops reading", lambda: not readable(sample))
     print(f"the last successful read was {taken:.1f} s after the command")
     _keys("revoke", "--undo", str(store), "--yes")
-    _wait("the mount reads again", lambda: _readable(sample))
+    _wait("the mount reads again", lambda: readable(sample))
 
     show("Both vaults lost: the availability key, and two new keys")
     for vault in ("kv-primary", "kv-secondary"):
@@ -163,7 +154,7 @@ def _revoked_and_restored(store: Path, vaults: Vaults, sample: Path, content: by
     secondary = vaults.make("kv-secondary", "new-root")
     new = ("--primary-uri", primary, "--secondary-uri", secondary)
     _keys("restore", str(store), *new, "--reason", "both keys deleted, ticket 4711", "--yes")
-    _wait("the mount reads again", lambda: _readable(sample))
+    _wait("the mount reads again", lambda: readable(sample))
 
     show("Offboard: back to service-managed keys")
     _keys("offboard", str(store), "--yes")
@@ -185,7 +176,7 @@ def _revoked_and_restored(store: Path, vaults: Vaults, sample: Path, content: by
         vaults.enable(vault, "new-root", enabled=False)
     time.sleep(2)  # the waiting period that the administrator has set
     _keys("purge", "execute", str(store), "--yes", expect=31)
-    _wait("the mount stops reading", lambda: not _readable(sample))
+    _wait("the mount stops reading", lambda: not readable(sample))
 
     show("What happened, as the audit log has it")
     head(_keys("audit", "show", str(store), quiet=True), 200)

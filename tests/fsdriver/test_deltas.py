@@ -12,7 +12,7 @@ from fsdriver.format import delta
 from fsdriver.format.geometry import HEADER_SIZE
 from fsdriver.rebinding import rebind
 from fsdriver.sessions import Session
-from tests.fsdriver.bench import SIZE, STRIDE, Bench
+from tests.fsdriver.bench import SIZE, STRIDE
 
 
 class Full(Backing):
@@ -29,13 +29,6 @@ class Full(Backing):
 @pytest.fixture
 def backing():
     return Full()
-
-
-@pytest.fixture
-def bench(tmp_path, backing):
-    made = Bench(tmp_path, backing)
-    yield made
-    made.close()
 
 
 @pytest.fixture

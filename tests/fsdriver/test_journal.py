@@ -8,7 +8,7 @@ import pytest
 
 from fsdriver.backing import Backing
 from fsdriver.sessions import Session
-from tests.fsdriver.bench import SIZE, STRIDE, Bench
+from tests.fsdriver.bench import SIZE, STRIDE
 
 
 class Failing(Backing):
@@ -44,13 +44,6 @@ class Failing(Backing):
 @pytest.fixture
 def backing():
     return Failing()
-
-
-@pytest.fixture
-def bench(tmp_path, backing):
-    made = Bench(tmp_path, backing)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fsdriver.backing import Backing
 from fsdriver.buffers import Buffers
 from fsdriver.errors import ChunkSetMismatch
 from fsdriver.openfile import OpenFile
@@ -17,13 +16,6 @@ from tests.fsdriver.bench import SIZE, STRIDE, Bench
 
 CHUNKS = 3
 CONTENT = bytes(range(256)) * (CHUNKS * SIZE // 256)
-
-
-@pytest.fixture
-def bench(tmp_path):
-    made = Bench(tmp_path, Backing())
-    yield made
-    made.close()
 
 
 def opened(bench):
@@ -90,7 +82,7 @@ STEPS = st.lists(st.one_of(OFTEN, OFTEN, OFTEN, SELDOM), max_size=40)
 @given(steps=STEPS)
 def test_whatever_is_done_to_it(steps):
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder), Backing())
+        bench = Bench(Path(folder))
         try:
             content, model = opened(bench), bytearray(CONTENT)
             content.write(0, b"x")  # a file's first write is no delta
