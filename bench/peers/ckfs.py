@@ -1,5 +1,6 @@
 """ckfs itself, by its command line, as a user runs it."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from bench.figures import Kind
 from bench.peers.system import FuseSystem, Room, Unavailable, first_line
 
 _PROGRAM = str(Path(sys.executable).with_name("ckfs"))
+_LATENCY = "/dev/cpu_dma_latency"
 DURABILITY = (
     "answered: survives a kill of the driver; fsync returned: survives a power cut; the rest "
     "reaches the disk within about 5 s (FORMAT.md 12.6)"
@@ -26,7 +28,9 @@ class Ckfs(FuseSystem):
     def __init__(self, room: Room, transport: str | None, options: tuple[str, ...] = ()) -> None:
         super().__init__(room)
         self._transport, self._options = transport, options
-        self.setting = " ".join([f"transport {transport or 'default'}", *options])
+        self.setting = ", ".join([f"transport {transport or 'default'}", *options])
+        if transport != "pyfuse3" and "noawake" not in options and os.access(_LATENCY, os.W_OK):
+            self.setting += "; keeps processors awake while requests follow each other"
 
     @property
     def name(self) -> str:  # type: ignore[override]

@@ -90,8 +90,6 @@ class WireTransport:
             self._handlers[opcode] = self._held_back(self._handlers[opcode])
         filesystem.set_ids_dropped = self._forget_attributes
         self._device = -1
-        self.read_ahead = 0
-        """Bytes that the kernel may read ahead, if that is known."""
         self._mountpoint = ""
         self._ended = trio.Event()
         self._tell_ended: Callable[[], None] = lambda: None
@@ -111,7 +109,7 @@ class WireTransport:
         place = os.path.realpath(mountpoint)
         self._device = attachment.attach(mountpoint, options, source)
         self._mountpoint = mountpoint
-        self.read_ahead = attachment.raise_read_ahead(place)
+        attachment.raise_read_ahead(place)
 
     async def serve(self) -> None:
         """Until the mount is gone or `stop` is called."""
