@@ -6,7 +6,7 @@ from fsdriver.chunkcache import ChunkCache
 class Buffers:
     """The buffers that all files of a mount share; they grow to the largest request."""
 
-    __slots__ = ("_journal", "_plaintext", "_records", "_single", "chunks")
+    __slots__ = ("_ahead", "_journal", "_plaintext", "_records", "_single", "ahead", "chunks")
 
     def __init__(self) -> None:
         self.chunks = ChunkCache()
@@ -14,6 +14,9 @@ class Buffers:
         self._plaintext = memoryview(bytearray(1 << 16))
         self._single = memoryview(bytearray(1 << 16))
         self._journal = memoryview(bytearray(1 << 16))
+        self._ahead = memoryview(bytearray(1 << 16))
+        self.ahead: tuple[object, memoryview] | None = None
+        """The one small file whose content was read before it was asked for; till the next call."""
 
     def journal(self, length: int) -> memoryview:
         """Room for a transaction."""
@@ -38,3 +41,9 @@ class Buffers:
         if len(self._plaintext) < length:
             self._plaintext = memoryview(bytearray(length))
         return self._plaintext[:length]
+
+    def whole(self, length: int) -> memoryview:
+        """Room for what is to be `ahead`."""
+        if len(self._ahead) < length:
+            self._ahead = memoryview(bytearray(length))
+        return self._ahead[:length]

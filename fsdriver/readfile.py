@@ -55,7 +55,10 @@ class ReadFile:
 
         Raises ChunkInvalid, ChunkSetMismatch or KeyUnavailable before a doubtful byte is given.
         """
+        ahead = self._buffers.ahead
         self._admit()
+        if ahead is not None and ahead[0] is self and not offset and length >= len(ahead[1]):
+            return ahead[1]
         geometry = self.file.geometry
         size = self.file.state.size
         end = min(offset + length, size)
@@ -89,8 +92,11 @@ class ReadFile:
         Raises as `read` does, which will say so again.
         """
         self._admit()
-        if 0 < self.file.state.size <= self.file.geometry.chunk_size:
-            self._keep(0)
+        size = self.file.state.size
+        if 0 < size <= self.file.geometry.chunk_size and not self._kept.chunks:
+            room = self._buffers.whole(size)
+            self._read_chunks(0, 1, room)
+            self._buffers.ahead = self, room
 
     def _read_chunks(self, first: int, end_chunk: int, plaintext: memoryview) -> None:
         overlay = self.file.overlay
@@ -184,6 +190,7 @@ class ReadFile:
 
     def _admit(self) -> None:
         """Every use of content asks here first whether the key may still be used."""
+        self._buffers.ahead = None  # it may be about to change
         self._vetting.admit()
         lease = self.file.lease
         if not lease.valid:
@@ -206,6 +213,7 @@ class ReadFile:
 
     def forget(self) -> None:
         """The plaintext that is kept: nobody has it open any more, or nobody may."""
+        self._buffers.ahead = None
         self._kept.drop_from(0)
 
     def _attend(self, overlay: Overlay) -> None:

@@ -250,3 +250,51 @@ def test_what_is_read_ahead_is_what_is_read_and_damage_is_told_to_who_reads(driv
                 driver.fs.read(handle, 0, 4096)
         driver.fs.release(handle)
         driver.fs.read_ahead(handle)  # which nobody has any more
+
+
+AHEAD = b"as it was made " * 20
+
+
+@pytest.mark.parametrize(
+    ("between", "expected"),
+    [
+        (lambda fs, _handle: fs.idle(), AHEAD),
+        (lambda fs, handle: fs.write(handle, 3, b"NEW"), AHEAD[:3] + b"NEW" + AHEAD[6:]),
+        (lambda fs, handle: fs.write(handle, len(AHEAD), b"more"), AHEAD + b"more"),
+        (lambda fs, handle: fs.setattr(fs.number_of(handle), Changes(size=7)), AHEAD[:7]),
+        (lambda fs, handle: fs.fallocate(handle, 3, 0, 5), bytes(5) + AHEAD[5:]),
+        (lambda fs, handle: fs.read(handle, 2, 4), AHEAD),
+        (lambda fs, handle: fs.read_ahead(handle), AHEAD),
+        (lambda fs, handle: fs.begin_fsync(handle, data_only=False)(), AHEAD),
+    ],
+)
+def test_what_is_read_ahead_is_as_new_as_what_is_read(driver, between, expected):
+    numbers = []
+    for name in (b"one", b"other"):
+        made, handle = driver.fs.create(ROOT, name, 0o644, os.O_WRONLY, CALLER)
+        driver.fs.write(handle, 0, AHEAD if name == b"one" else b"other")
+        driver.fs.release(handle)
+        numbers.append(made.number)
+    one, other = (driver.fs.open(number, os.O_RDWR) for number in numbers)
+    driver.fs.read_ahead(one)
+    between(driver.fs, one)
+    assert bytes(driver.fs.read(one, 0, 4096)) == expected
+    driver.fs.read_ahead(one)
+    assert bytes(driver.fs.read(other, 0, 4096)) == b"other"
+    driver.fs.read_ahead(one)
+    driver.fs.read_ahead(other)
+    assert bytes(driver.fs.read(one, 0, 4096)) == expected
+    assert bytes(driver.fs.read(other, 1, 3)) == b"the"
+    driver.fs.release(one)
+    driver.fs.release(other)
+
+
+def test_nothing_is_kept_of_a_file_that_nobody_has_open(driver):
+    made, handle = driver.fs.create(ROOT, b"one", 0o644, os.O_WRONLY, CALLER)
+    driver.fs.write(handle, 0, AHEAD)
+    driver.fs.release(handle)
+    handle = driver.fs.open(made.number, os.O_RDONLY)
+    driver.fs.read_ahead(handle)
+    assert driver.tree.buffers.ahead is not None
+    driver.fs.release(handle)
+    assert driver.tree.buffers.ahead is None
