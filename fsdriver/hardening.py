@@ -32,6 +32,9 @@ def harden() -> Hardened:
     Before there is a second thread, and before there is a key.
     """
     memory = secrecy.shut()
+    # What is written in Rust tells its backtrace where this is set, and when that happens for want
+    # of memory it wants more for it, and waits for itself for ever, with all other threads.
+    os.environ["RUST_BACKTRACE"] = "0"
     os.umask(0)
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -23,7 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import trio
@@ -46,6 +46,7 @@ _THREADS: Final = 16
 _PAUSE_SECONDS: Final = 0.01
 _PROMPT_SECONDS: Final = 0.0005
 """A wait that is shorter than this costs less than to hand it to another thread."""
+_LONG_SECONDS: Final = 2.0
 _DOUBT: Final = 1.5
 """How much longer a wait is taken to be after each one that was longer than thought."""
 
@@ -81,6 +82,9 @@ class WireTransport:
     ) -> None:
         self._filesystem = filesystem
         self._awake = awake
+        self._wakefulness = Wakefulness(asked=False)
+        self._taken = 0
+        """Requests so far."""
         self._wanted = int(_WANTED) | (int(InitFlag.WRITEBACK_CACHE) if writeback else 0)
         timeouts = Timeouts(protocol.valid_for(entry_timeout), protocol.valid_for(attr_timeout))
         self._requests = AllHandlers(filesystem, timeouts, self._later)
@@ -110,6 +114,7 @@ class WireTransport:
         self._device = attachment.attach(mountpoint, options, source)
         self._mountpoint = mountpoint
         attachment.raise_read_ahead(place)
+        self._wakefulness = Wakefulness(asked=self._awake)
 
     async def serve(self) -> None:
         """Until the mount is gone or `stop` is called."""
@@ -117,7 +122,13 @@ class WireTransport:
         self._tell_ended = lambda: token.run_sync_soon(self._ended.set)
         # Nothing but a request wakes it, and after `stop` there may be none: so nobody waits.
         threading.Thread(target=self._run, name="ckfs-requests", daemon=True).start()
-        await self._ended.wait()
+        while not self._ended.is_set():
+            before = self._taken
+            with trio.move_on_after(_LONG_SECONDS):
+                await self._ended.wait()
+            if self._wakefulness.held and self._taken == before:
+                # The loop waits for the store's disk: nobody is answered soon.
+                self._wakefulness.release()
 
     def stop(self) -> None:
         """End `serve`; what is asked from now on gets no answer. From a task of its loop."""
@@ -139,6 +150,7 @@ class WireTransport:
         # request all the same: the number must not become another file's under its hands.
         attachment.let_go(self._device)
         self._device = -1
+        self._wakefulness.close()
         if attached:
             with suppress(CkfsError):
                 unmount(self._mountpoint, lazy=True)
@@ -157,22 +169,23 @@ class WireTransport:
 
     def _run(self) -> None:
         try:
-            with closing(Wakefulness(asked=self._awake)) as wakefulness:
-                self._loop(wakefulness)
+            self._loop()
         except Exception as error:  # noqa: BLE001 there is nobody above to raise to
             logs.error("unexpected", error, where="the loop that answers the kernel")
         finally:
+            self._wakefulness.close()
             self._halt()  # nobody waits for what only the loop could bring about
             with suppress(trio.RunFinishedError):
                 self._tell_ended()
 
-    def _loop(self, wakefulness: Wakefulness) -> None:
-        reader = Reader(self._device, _BUFFER, self._idle, wakefulness)
+    def _loop(self) -> None:
+        reader = Reader(self._device, _BUFFER, self._idle, self._wakefulness)
         buffer, view = reader.buffer, memoryview(reader.buffer)
         parse, body = protocol.IN_HEADER.unpack_from, protocol.IN_HEADER.size
         handlers, lock, turn = self._handlers, self._lock, self._turn
         while length := reader.next():
             _length, opcode, unique, number, uid, gid = parse(buffer)
+            self._taken += 1
             if turn.locked():
                 with turn:
                     pass

@@ -212,8 +212,9 @@ def test_no_descriptors_left(hosted):
     assert (root / "folder/after").read_bytes() == b"after"
 
 
-def test_no_memory_left(hosted):
+def test_no_memory_left(hosted, monkeypatch):
     """A request may fail and the driver may even end; nothing that was acknowledged is lost."""
+    monkeypatch.setenv("RUST_BACKTRACE", "1")  # with it a panic for want of memory never ended
     driven, _disk = hosted()
     root = driven.mountpoint
     for number in range(10):

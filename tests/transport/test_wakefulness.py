@@ -6,9 +6,11 @@ import os
 import struct
 
 import pytest
+import trio
 
-from fsdriver.transport import wakefulness
+from fsdriver.transport import wakefulness, wire
 from fsdriver.transport.wakefulness import Wakefulness
+from fsdriver.transport.wire import WireTransport
 from tests.mounted.driving import processes_with
 
 
@@ -64,6 +66,24 @@ def test_a_device_that_takes_nothing_is_not_believed(monkeypatch):
     asking.hold()
     assert not asking.held
     asking.close()
+
+
+@pytest.mark.trio
+async def test_a_request_that_takes_long_itself_keeps_nobody_awake(device, driver, monkeypatch):
+    transport = WireTransport(driver.fs, entry_timeout=1, attr_timeout=1)
+    monkeypatch.setattr(wire, "_LONG_SECONDS", 0.02)
+    monkeypatch.setattr(transport, "_run", lambda: None)
+    transport._wakefulness = Wakefulness(asked=True)
+    transport._wakefulness.hold()
+    released, release = trio.Event(), transport._wakefulness.release
+    monkeypatch.setattr(Wakefulness, "release", lambda _self: (release(), released.set()))
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(transport.serve)
+            await released.wait()
+            transport.stop()
+    transport._wakefulness.close()
+    assert struct.unpack("=2i", device.read_bytes()) == (0, -1)
 
 
 @pytest.mark.mounted
