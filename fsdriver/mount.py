@@ -213,7 +213,8 @@ class Mount:
 
     async def _run(self, ready: Callable[[], None]) -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch_signals)
+            # Before the first request is answered: whoever got an answer may send one.
+            await nursery.start(self._watch_signals)
             nursery.start_soon(self._watch.run)
             nursery.start_soon(self._keep_checkpoints)
             nursery.start_soon(self._keep_incidents)
@@ -252,9 +253,12 @@ class Mount:
         except (KeyHierarchyError, OSError) as error:
             logs.error("key trouble", kind=type(error).__name__, reason=str(error))
 
-    async def _watch_signals(self) -> None:
+    async def _watch_signals(
+        self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         with trio.open_signal_receiver(*wanted) as signals:
+            task_status.started()
             async for number in signals:
                 logs.info("unmounting", signal=signal.Signals(number).name)
                 # A worker thread asks: the kernel flushes mapped pages through this loop first.
