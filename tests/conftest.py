@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from fsdriver.mountoptions import TRANSPORTS
@@ -17,10 +19,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """In a worker of pytest-xdist: what shares a module's fixture runs in one; the long ones first.
+    """What cannot be mounted here is skipped.
 
-    A long one that begins last is one that all other workers wait for.
+    And in a worker of pytest-xdist: what shares a module's fixture runs in one; the long ones
+    first. A long one that begins last is one that all other workers wait for.
     """
+    if not os.path.exists("/dev/fuse") or os.geteuid() != 0:
+        reason = "/dev/fuse is missing" if os.geteuid() == 0 else "mounting a test image takes root"
+        for item in items:
+            if item.get_closest_marker("mounted"):
+                item.add_marker(pytest.mark.skip(reason=reason))
     if not getattr(config.option, "loadgroup", False):
         return
     for item in items:

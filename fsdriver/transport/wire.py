@@ -173,7 +173,6 @@ class WireTransport:
         except Exception as error:  # noqa: BLE001 there is nobody above to raise to
             logs.error("unexpected", error, where="the loop that answers the kernel")
         finally:
-            self._wakefulness.close()
             self._halt()  # nobody waits for what only the loop could bring about
             with suppress(trio.RunFinishedError):
                 self._tell_ended()
