@@ -62,7 +62,7 @@ class Inode:
         self.refusal: Damaged | None = None
         """Why it only stands for an entry: deleted in the store, or another file's by a link."""
         self.made_in = -1
-        """After how many checkpoints' beginnings it was made, if in this mount."""
+        """After how many checkpoints' beginnings it was made, if in this mount and never linked."""
         self.prepared: tuple[bytes, int, int] | None = None
         """What a rename under way has sealed it with: binding, generation, checkpoints begun."""
         self.synced = 0

@@ -130,8 +130,8 @@ class Renaming:
     ) -> Waiting | None:
         """A file that no power cut can take back has to say so on the disk before it has a name.
 
-        One that was made since the last checkpoint may be taken back with its name, unless it is
-        to take the place of another: then the whole of it has to be there first.
+        One that was made since the last checkpoint may be taken back with its only name, unless
+        it is to take the place of another: then the whole of it has to be there first.
         """
         with self._tree.sealed(inode, writable=True) as file:
             state = file.state
@@ -158,6 +158,8 @@ class Renaming:
         if wait is not None:
             wait()
         inode.prepared = None
+        # Its other names outlive a lost header, and would be met with it before the new one is.
+        inode.made_in = -1
         folder, backing = self._tree.folder(parent), self._backing
         known = folder.backing_name(name)
         place = self._tree.place(inode)

@@ -262,6 +262,11 @@ def test_a_driver_without_its_journal_or_its_order_is_seen(workload, blinded):
 # Nothing is lost
 
 
+def test_a_new_file_with_two_names_keeps_both_when_one_is_changed():
+    """A sequence of two operations of the alphabet has no room for it."""
+    assert not any(findings("new-link-rename A/n", late=False))
+
+
 def test_a_sample_of_all_states_keeps_every_promise():
     totals = run(0, 6, 2, every=40, again=4)
     assert totals.states > 1000

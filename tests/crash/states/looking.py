@@ -40,7 +40,11 @@ class Look:
         self._fs = fs
         self.found: dict[int, Found] = {}
         self.troubles: list[tuple[str, str]] = []
+        self._held: list[int] = []
+        """Handles of files with several names: each further one meets a file that is open."""
         self.folder(ROOT, "")
+        for handle in self._held:
+            fs.release(handle)
 
     def folder(self, number: int, path: str) -> None:
         """Everything below."""
@@ -98,7 +102,9 @@ class Look:
             self._trouble(path, error)
             return
         finally:
-            if handle is not None:
+            if handle is not None and attributes.nlink > 1:
+                self._held.append(handle)
+            elif handle is not None:
                 self._fs.release(handle)
         self.found[number] = found
 

@@ -149,6 +149,16 @@ def alphabet() -> list[Operation]:
     made.append(_operation("exchange A/f B/g", ("exchange", "A/f", "B/g")))
     for pair in ("A/f A/n", "A/f B/n"):
         made.append(_operation(f"link {pair}", ("link", *pair.split())))
+    made.append(
+        _operation(
+            "new-link-rename A/n",
+            ("create", "A/n"),
+            ("write", "A/n", 0, content("linked", CHUNK)),
+            ("close", "A/n"),
+            ("link", "A/n", "A/l"),
+            ("rename", "A/n", "B/n"),
+        )
+    )
     for path in ("C", "A/C"):
         made.append(_operation(f"mkdir {path}", ("mkdir", path)))
     for path in ("E", "C", "B"):
