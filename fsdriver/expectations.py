@@ -62,10 +62,19 @@ class Expectations:
 
     # What is there
 
-    def meet(self, folder: Folder, text: str, object_id: bytes, *, provisional: bool) -> None:
+    def meet(
+        self,
+        folder: Folder,
+        text: str,
+        object_id: bytes,
+        *,
+        provisional: bool,
+        linked: bool = False,
+    ) -> None:
         """An entry was opened, and is authentic. Raises RolledBack unless it is the one known.
 
-        `provisional`: it was being written when the last driver stopped.
+        `provisional`: it was being written when the last driver stopped. `linked`: it is a file
+        with several names, and may have been recovered under another of them.
         """
         if self._entries is None:
             return
@@ -78,7 +87,7 @@ class Expectations:
                 "this host knows of no such entry: it was put back after it had been removed, or "
                 f"planted, in the store; {_ADVICE}"
             )
-        if known and not provisional:
+        if known and not provisional and not (linked and folder_id in self._reconciled):
             raise RolledBack(
                 f"this is not what this host knows under this name (it is {object_id.hex()}, not "
                 f"{known.hex()}): another or an older one was put in its place; {_ADVICE}"

@@ -114,7 +114,9 @@ def _require_own(
     elif known is not None and known.open is not None:
         file = known.open.file
         file.check_binding(place.name.binding)
-        tree.expectations.meet(place.folder, place.name.text, file.file_id, provisional=False)
+        tree.expectations.meet(
+            place.folder, place.name.text, file.file_id, provisional=False, linked=True
+        )
     else:
         probe = Inode(0, tree.inodes.key_of(status), stat.S_IFREG)
         probe.add_name(parent, name)

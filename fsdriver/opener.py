@@ -60,16 +60,24 @@ class Opener:
             descriptor, status = self._backing.open_status(folder, text, writable=False)
         try:
             length: int | None = status.st_size
+            linked = status.st_nlink > 1
             if writable and self._session.follows_a_stop:
                 self._bear(inode, descriptor, place)
                 length = None
-            return self._open(inode, descriptor, place, length, writable=writable)
+            return self._open(inode, descriptor, place, length, writable=writable, linked=linked)
         except BaseException:
             self._backing.close(descriptor)
             raise
 
     def _open(
-        self, inode: Inode, descriptor: int, place: Place, length: int | None, *, writable: bool
+        self,
+        inode: Inode,
+        descriptor: int,
+        place: Place,
+        length: int | None,
+        *,
+        writable: bool,
+        linked: bool,
     ) -> SealedFile:
         folder, binding = place.folder, place.name.binding
         file = SealedFile.open(
@@ -87,7 +95,9 @@ class Opener:
             )
         if not file.provisional:
             file.check_binding(binding)
-        self._expectations.meet(folder, place.name.text, file.file_id, provisional=file.provisional)
+        self._expectations.meet(
+            folder, place.name.text, file.file_id, provisional=file.provisional, linked=linked
+        )
         if file.provisional:
             self._recover(inode, file, binding)
         elif file.state.unbound and writable:

@@ -22,7 +22,7 @@ from fsdriver.inodes import Inode
 from fsdriver.namespace import Namespace
 from fsdriver.opener import Place
 from fsdriver.rebinding import rebind, rebind_to_none
-from fsdriver.syncing import Waiting, begin_header
+from fsdriver.syncing import Waiting, begin_folder, begin_header
 from fsdriver.tree import Tree
 
 
@@ -108,6 +108,9 @@ class Renaming:
         both = (place.name.binding, new_name.binding)
         if inode.kind == stat.S_IFDIR:
             folder = self._tree.folder(inode)
+            if not set(folder.record.bindings) <= set(both) and self._tree.unsynced_folders(inode):
+                # The rename of before it has to be on the disk, or it was sealed to neither name.
+                begin_folder(self._tree, inode)()
             if inode.prepared != self._mark(new_name, folder.record.generation):
                 folder.rebind(self._backing, both)
                 self._tree.expectations.meet_record(folder.record)

@@ -329,7 +329,13 @@ class Tree:
         if content is not None:
             try:
                 content.file.check_binding(name.binding)
-                self.expectations.meet(folder, name.text, content.file.file_id, provisional=False)
+                self.expectations.meet(
+                    folder,
+                    name.text,
+                    content.file.file_id,
+                    provisional=False,
+                    linked=status.st_nlink > 1,
+                )
             except BaseException:
                 self.resting.put(inode.key, content)
                 self.resting.drop(inode.key)

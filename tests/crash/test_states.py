@@ -262,9 +262,16 @@ def test_a_driver_without_its_journal_or_its_order_is_seen(workload, blinded):
 # Nothing is lost
 
 
-def test_a_new_file_with_two_names_keeps_both_when_one_is_changed():
-    """A sequence of two operations of the alphabet has no room for it."""
-    assert not any(findings("new-link-rename A/n", late=False))
+@pytest.mark.parametrize(
+    "workload",
+    [
+        "new-link-rename A/n",  # the header waits as that of an old file
+        "link A/f A/n; rename A/f B/g",  # met under one name, and so recovered, before the other
+        "rename A C; rename C B/C",  # a record that drops a name which is still that on the disk
+    ],
+)
+def test_names_changed_twice_stay_readable(workload):
+    assert not any(findings(workload, late=False))
 
 
 def test_a_sample_of_all_states_keeps_every_promise():

@@ -144,6 +144,7 @@ def alphabet() -> list[Operation]:
         )
     made += _small_writes()
     renames = ["A/f A/n", "A/f B/n", "A/f B/g", "B/g A/f", "A/n A/f", "A/n B/g", "A C", "A E"]
+    renames += ["C B/C"]
     for pair in [*renames, "E A/E", "s B/s"]:
         made.append(_operation(f"rename {pair}", ("rename", *pair.split())))
     made.append(_operation("exchange A/f B/g", ("exchange", "A/f", "B/g")))
