@@ -91,6 +91,7 @@ class InitFlag(IntFlag):
     DIRECT_IO_ALLOW_MMAP = 1 << 36
 
 
+FOPEN_DIRECT_IO: Final = 1 << 0
 FOPEN_KEEP_CACHE: Final = 1 << 1
 FOPEN_CACHE_DIR: Final = 1 << 3
 FOPEN_NOFLUSH: Final = 1 << 5
@@ -356,9 +357,9 @@ def direntplus(
     return packed + bytes(-len(packed) % 8)
 
 
-def inval_inode(number: int) -> bytes:
-    """Forget the attributes and every page of an inode."""
-    return _INVAL_INODE.pack(40, NOTIFY_INVAL_INODE, 0, number, 0, 0)
+def inval_inode(number: int, start: int = 0, length: int = 0) -> bytes:
+    """Forget the attributes of an inode, and the pages of a stretch; without one, every page."""
+    return _INVAL_INODE.pack(40, NOTIFY_INVAL_INODE, 0, number, start, length)
 
 
 def inval_attributes(number: int) -> bytes:

@@ -17,6 +17,7 @@ from fsdriver.errors import refuse
 from fsdriver.filesystem import Filesystem
 from fsdriver.namespace import Caller
 from fsdriver.transport import protocol
+from fsdriver.transport.pastcache import PastCache
 from fsdriver.transport.protocol import Opcode
 from fsdriver.xattrs import NEVER_THERE
 
@@ -58,6 +59,7 @@ class Handlers:
         self._kept_open = protocol.FOPEN_KEEP_CACHE
         self.no_flush = 0
         """FOPEN_NOFLUSH for handles whose close has nothing to say."""
+        self.past_cache = PastCache()
         self._released: deque[int] = deque()
         self._opened = 0
         """The handle that was opened last, if it will be read from soon."""
@@ -239,6 +241,7 @@ class Handlers:
         flags, open_flags = protocol.OPEN_IN.unpack_from(body)
         kill_priv = open_flags & protocol.OPEN_KILL_SUIDGID != 0
         handle = self._filesystem.open(number, flags, kill_priv)
+        self.past_cache.opened(number)
         keep = self._kept_open if self._filesystem.may_keep_cache(handle) else 0
         if not flags & os.O_ACCMODE:
             self._opened = 0 if keep else handle
@@ -250,7 +253,7 @@ class Handlers:
         name = bytes(body[protocol.CREATE_IN.size : -1])
         made, handle = self._filesystem.create(number, name, mode, flags, Caller(uid, gid))
         # What is still to be sealed at its close is whole without that, too (FORMAT.md 12).
-        keep = self._kept_open | self.no_flush
+        keep = self._kept_open | self.no_flush | self.past_cache.made(made.number, handle, flags)
         return protocol.created(unique, made, self._entry, self._attr, handle, keep)
 
     def read(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
@@ -275,7 +278,9 @@ class Handlers:
         """Nobody waits for it, so the next request goes first."""
         if len(self._released) > _RELEASED_AT_MOST:
             self.idle()
-        self._released.append(protocol.HANDLE_IN.unpack_from(body)[0])
+        (handle,) = protocol.HANDLE_IN.unpack_from(body)
+        self.past_cache.released(handle)
+        self._released.append(handle)
         return protocol.error(unique, 0)
 
     def idle(self) -> bool:

@@ -90,6 +90,7 @@ class WireTransport:
         self._requests = AllHandlers(filesystem, timeouts, self._later)
         self._handlers = self._requests.table()
         self._handlers[Opcode.INIT] = self._init
+        self._handlers[Opcode.WRITE] = self._shown(self._handlers[Opcode.WRITE])
         for opcode in (Opcode.WRITE, Opcode.COPY_FILE_RANGE):
             self._handlers[opcode] = self._held_back(self._handlers[opcode])
         filesystem.set_ids_dropped = self._forget_attributes
@@ -276,6 +277,27 @@ class WireTransport:
                 answer = protocol.error(unique, self._errno_of(error, number))
         self._reply(answer)
 
+    def _shown(self, write: Handler) -> Handler:
+        """A write past the kernel's pages is answered when those that others have are forgotten."""
+        seen = self._requests.past_cache.seen
+
+        def handle(unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+            answer = write(unique, number, body, uid, gid)
+            if seen:
+                opened, offset, length, _flags = protocol.WRITE_IN.unpack_from(body)
+                if opened in seen:
+                    # They may be waiting for what only the loop can answer.
+                    self._threads.submit(self._show, number, offset, length, answer)
+                    return None
+            return answer
+
+        return handle
+
+    def _show(self, number: int, offset: int, length: int, answer: Answer) -> None:
+        with suppress(OSError):
+            os.write(self._device, protocol.inval_inode(number, offset, length))
+        self._reply(answer)
+
     def _held_back(self, handler: Handler) -> Handler:
         """Who writes faster than the disk takes it waits for its answer."""
 
@@ -303,6 +325,7 @@ class WireTransport:
         agreed = offered & self._wanted
         if agreed & InitFlag.WRITEBACK_CACHE == 0:
             self._requests.no_flush = protocol.FOPEN_NOFLUSH
+            self._requests.past_cache.allow()
         return protocol.init(
             unique,
             min(minor, protocol.MINOR),

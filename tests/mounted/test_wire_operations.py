@@ -213,6 +213,21 @@ def test_who_changes_a_file_takes_its_set_id_bits_away(folder, how):
     assert stat.S_IMODE((folder / "file").stat().st_mode) == 0o777
 
 
+def test_the_maker_of_a_file_keeps_them_until_it_writes(folder):
+    folder.chmod(0o777)
+    modes = []
+
+    def work():
+        made = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        with opened(folder / "file", made, 0o4755) as file:
+            modes.append(stat.S_IMODE(os.fstat(file).st_mode))
+            os.write(file, b"x")
+            modes.append(stat.S_IMODE(os.fstat(file).st_mode))
+        assert modes == [0o4755, 0o755]
+
+    as_user(NOBODY, work)
+
+
 def test_root_may_write_and_leave_them(folder):
     (folder / "file").write_bytes(b"x")
     (folder / "file").chmod(0o6755)

@@ -1,0 +1,89 @@
+"""Writes past the kernel's pages, with the kernel's end held by the test."""
+
+from __future__ import annotations
+
+import os
+import struct
+
+import pytest
+
+from fsdriver.transport import protocol
+from fsdriver.transport.protocol import Opcode
+from tests.transport.fakekernel import FakeKernel, request
+
+NOTIFY_INODE = struct.Struct("=IiQQqq")
+
+
+def opened(kernel, number, flags) -> int:
+    code, body = kernel.ask(Opcode.OPEN, struct.pack("=II", flags, 0), number=number)
+    assert not code
+    return struct.unpack_from("=Q", body)[0]
+
+
+def created(kernel, flags) -> tuple[int, int, int]:
+    """(inode number, handle, what the kernel is to do with it)."""
+    body = struct.pack("=IIII", flags, 0o100644, 0, 0) + b"file\0"
+    code, body = kernel.ask(Opcode.CREATE, body)
+    assert not code
+    (number,) = struct.unpack_from("=Q", body)
+    return number, *struct.unpack_from("=QI", body, 128)
+
+
+def write_body(handle, offset, data) -> bytes:
+    return struct.pack("=QQIIQII", handle, offset, len(data), 0, 0, 0, 0) + data
+
+
+def release(kernel, number, handle):
+    assert kernel.ask(Opcode.RELEASE, struct.pack("=QIIQ", handle, 0, 0, 0), number=number)[0] == 0
+
+
+def test_a_file_that_its_maker_only_writes_goes_past_the_cache(kernel):
+    kernel.init()
+    _number, _handle, keep = created(kernel, os.O_WRONLY)
+    assert keep & protocol.FOPEN_DIRECT_IO
+
+
+def test_one_that_its_maker_reads_does_not(kernel):
+    kernel.init()
+    _number, _handle, keep = created(kernel, os.O_RDWR)
+    assert not keep & protocol.FOPEN_DIRECT_IO
+
+
+def test_nor_where_the_kernel_gathers_writes(driver):
+    kernel = FakeKernel(driver.fs, writeback=True)
+    kernel.init()
+    _number, _handle, keep = created(kernel, os.O_WRONLY)
+    assert not keep & protocol.FOPEN_DIRECT_IO
+    kernel.close()
+
+
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_RDWR, os.O_WRONLY])
+def test_what_others_may_hold_is_forgotten_before_the_answer(kernel, flags):
+    kernel.init()
+    number, handle, _keep = created(kernel, os.O_WRONLY)
+    assert kernel.ask(Opcode.WRITE, write_body(handle, 0, b"a" * 9000), number=number)[0] == 0
+    other = opened(kernel, number, flags)
+    for closed in (False, True):
+        if closed:  # its pages stay
+            release(kernel, number, other)
+        kernel._unique += 1
+        unique = kernel._unique
+        kernel.ours.send(
+            request(Opcode.WRITE, write_body(handle, 5000, b"new"), unique=unique, number=number)
+        )
+        said = NOTIFY_INODE.unpack(kernel.ours.recv(4096))
+        assert said == (40, protocol.NOTIFY_INVAL_INODE, 0, number, 5000, 3)
+        assert kernel.answer(unique) == (0, struct.pack("=II", 3, 0))
+    release(kernel, number, handle)
+    again = opened(kernel, number, os.O_WRONLY)
+    # A handle of the usual kind: the kernel changes its pages itself.
+    assert kernel.ask(Opcode.WRITE, write_body(again, 0, b"b"), number=number)[0] == 0
+    assert not kernel.transport._requests.past_cache.seen
+
+
+def test_a_write_that_fails_says_so_at_once(kernel):
+    kernel.init()
+    number, handle, _keep = created(kernel, os.O_WRONLY)
+    opened(kernel, number, os.O_RDONLY)
+    code, _body = kernel.ask(Opcode.WRITE, write_body(handle, (1 << 63) - 1, b"ab"), number=number)
+    assert code
