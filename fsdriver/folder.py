@@ -111,6 +111,16 @@ class KeptNames:
         self._held += 1
 
 
+    def keep_all(self, cache: dict[bytes, BackingName], met: dict[bytes, BackingName]) -> None:
+        """In `cache`, if there is room for all without making any."""
+        if met and self._held + len(met) <= NAMES_KEPT:
+            if not cache:
+                self._caches.append(cache)
+            before = len(cache)
+            cache.update(met)
+            self._held += len(cache) - before
+
+
 class Folder:
     """An open backing folder whose record has been verified."""
 
@@ -247,18 +257,27 @@ class Folder:
         """Every entry but the driver's own, and the reasons why some of them are foreign."""
         listed: list[Listed] = []
         reasons: list[NameInvalid] = []
+        met: dict[bytes, BackingName] = {}
+        decrypt = self.site.names.decrypt_name
         for text, kind, number in backing.inodes(self.descriptor):
-            if is_own(text):
+            plain_or_long = self.plaintext_names or text.startswith(RESERVED)
+            if plain_or_long and is_own(text):
                 continue
             try:
-                name, _known = self.name_of(backing, text)
-                listed.append(Listed(name, text, kind, False, number))
+                if plain_or_long:
+                    name, _known = self.name_of(backing, text)
+                else:
+                    # As `name_of` does it: nearly all names are of this kind.
+                    name, binding = decrypt(self.directory_id, text)
+                    met[name] = _new(BackingName, (text, binding, b""))
+                listed.append(_new(Listed, (name, text, kind, False, number)))
             except NameInvalid as error:
                 reasons.append(error)
                 listed.append(Listed(foreign_name(text), text, kind, True, number))
             except OSError as error:
                 reasons.append(NameInvalid(f"the entry {text!r} cannot be shown: {error.strerror}"))
                 listed.append(Listed(foreign_name(text), text, kind, True, number))
+        self._kept.keep_all(self._known, met)
         return listed, reasons
 
     def is_empty(self, backing: Backing) -> bool:

@@ -181,6 +181,12 @@ class InodeTable:
         """The inode of a name that was looked up or made; the caller counts the lookup."""
         key = self.key_of(status)
         kind = stat.S_IFMT(status.st_mode)
+        numbers = self._numbers
+        if key not in numbers and key not in self._elsewhere and ROOT < key < _REUSED:
+            # Of nothing that is known: so is most of what is listed or made.
+            inode = numbers[key] = Inode(key, key, kind)
+            inode.parent, inode.name = parent, name
+            return inode
         inode = self._find(key)
         if inode is not None and inode.kind != kind:
             # The backing inode was freed and given out again behind the driver's back.

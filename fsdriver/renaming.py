@@ -151,7 +151,8 @@ class Renaming:
             fresh = inode.made_in == self._tree.session.checkpoints_begun and not all_kept
             if (fresh and not replaces) or inode.synced >= file.state.generation:
                 return None
-            return begin_header(self._tree, inode, file, data_only=True)
+            # Whichever of its names is on the disk, that header is bound to it, or recovered.
+            return begin_header(self._tree, inode, file, data_only=True, named=False)
 
     # The names themselves
 

@@ -21,8 +21,10 @@ def begin_file(tree: Tree, inode: Inode, content: OpenFile, *, data_only: bool) 
     return begin_header(tree, inode, content.file, data_only=data_only)
 
 
-def begin_header(tree: Tree, inode: Inode, file: SealedFile, *, data_only: bool) -> Waiting:
-    """As the file is sealed now."""
+def begin_header(
+    tree: Tree, inode: Inode, file: SealedFile, *, data_only: bool, named: bool = True
+) -> Waiting:
+    """As the file is sealed now; `named`: with the names that lead to it."""
     if inode.sync_failed is not None:
         raise OSError(
             inode.sync_failed.errno or errno.EIO, "a sync of this file failed before: copy it"
@@ -30,7 +32,7 @@ def begin_header(tree: Tree, inode: Inode, file: SealedFile, *, data_only: bool)
     backing = tree.backing
     journaled = file.journaled
     generation = file.state.generation
-    folders = _Folders(tree, tree.unsynced_folders(inode))
+    folders = _Folders(tree, tree.unsynced_folders(inode) if named else [])
     try:
         data = backing.duplicate(file.descriptor)
     except BaseException:
