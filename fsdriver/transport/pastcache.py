@@ -6,7 +6,9 @@ for the attribute that it has to know before its first write to a cached file. T
 whoever reads the file later in this mount asks the driver.
 
 Somebody else may open the file while it is written, and the pages that the kernel then keeps for
-them know nothing of such a write. Each of them has to be forgotten before the write is answered.
+them know nothing of such a write. They have to be forgotten before the write is answered. Before
+the write the kernel does so itself, with what was changed in a mapped page, from Linux 6.6 on: it
+says so by FUSE_DIRECT_IO_ALLOW_MMAP. With an older one all writes go through the cache.
 """
 
 import os
@@ -24,7 +26,7 @@ class PastCache:
         """Inode number -> the handle that the file was made with."""
         self._numbers: dict[int, int] = {}
         self.flag = 0
-        """FOPEN_DIRECT_IO once the kernel keeps no writes back."""
+        """FOPEN_DIRECT_IO once that is allowed."""
         self.seen: set[int] = set()
         """Handles of files of which the kernel may hold pages."""
 
@@ -37,7 +39,7 @@ class PastCache:
         return self.flag
 
     def allow(self) -> None:
-        """The kernel passes every write on at once."""
+        """The kernel passes every write on at once, and minds mapped pages."""
         self.flag = FOPEN_DIRECT_IO
 
     def opened(self, number: int) -> None:

@@ -325,7 +325,8 @@ class WireTransport:
         agreed = offered & self._wanted
         if agreed & InitFlag.WRITEBACK_CACHE == 0:
             self._requests.no_flush = protocol.FOPEN_NOFLUSH
-            self._requests.past_cache.allow()
+            if agreed & InitFlag.DIRECT_IO_ALLOW_MMAP:
+                self._requests.past_cache.allow()
         return protocol.init(
             unique,
             min(minor, protocol.MINOR),

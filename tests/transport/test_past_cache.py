@@ -49,6 +49,12 @@ def test_one_that_its_maker_reads_does_not(kernel):
     assert not keep & protocol.FOPEN_DIRECT_IO
 
 
+def test_nor_with_a_kernel_that_does_not_mind_mapped_pages(kernel):
+    kernel.init(high=0xFFFFFFFF & ~(1 << 4))
+    _number, _handle, keep = created(kernel, os.O_WRONLY)
+    assert not keep & protocol.FOPEN_DIRECT_IO
+
+
 def test_nor_where_the_kernel_gathers_writes(driver):
     kernel = FakeKernel(driver.fs, writeback=True)
     kernel.init()
