@@ -110,7 +110,6 @@ class KeptNames:
         cache[name] = known
         self._held += 1
 
-
     def keep_all(self, cache: dict[bytes, BackingName], met: dict[bytes, BackingName]) -> None:
         """In `cache`, if there is room for all without making any."""
         if met and self._held + len(met) <= NAMES_KEPT:

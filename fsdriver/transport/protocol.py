@@ -106,6 +106,7 @@ FATTR_ATIME_NOW: Final = 1 << 7
 FATTR_MTIME_NOW: Final = 1 << 8
 FATTR_KILL_SUIDGID: Final = 1 << 11
 
+WRITE_CACHE: Final = 1 << 0
 WRITE_KILL_SUIDGID: Final = 1 << 2
 OPEN_KILL_SUIDGID: Final = 1 << 0
 FSYNC_FDATASYNC: Final = 1 << 0

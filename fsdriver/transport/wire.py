@@ -29,7 +29,7 @@ from typing import Final
 import trio
 
 from fsdriver import logs
-from fsdriver.errors import CkfsError
+from fsdriver.errors import CkfsError, refuse
 from fsdriver.filesystem import Filesystem
 from fsdriver.mountpoints import unmount
 from fsdriver.transport import attachment, protocol
@@ -103,6 +103,8 @@ class WireTransport:
         self._turn = threading.Lock()
         """Held by who waits for a moment between two requests. Locks know no queue: the loop,
         which is back at its own before anybody else is awake, would keep it for ever."""
+        self._showing = 0
+        """Writes that are done and not answered, till the kernel has forgotten pages."""
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="ckfs-wait")
         self._usual_wait = _PROMPT_SECONDS / 2
         """Seconds that a wait for the disk takes; a single slow one may have had other reasons."""
@@ -190,9 +192,12 @@ class WireTransport:
                 with turn:
                     pass
             with lock:
-                if self._stopped:
+                if self._stopped and not self._showing:
                     return
                 try:
+                    if self._stopped:
+                        # A page that is to be forgotten may be waiting for this very request.
+                        raise refuse(errno.EIO)
                     answer = handlers[opcode if opcode < protocol.OPCODES else 0](
                         unique, number, view[body:length], uid, gid
                     )
@@ -284,9 +289,11 @@ class WireTransport:
         def handle(unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
             answer = write(unique, number, body, uid, gid)
             if seen:
-                opened, offset, length, _flags = protocol.WRITE_IN.unpack_from(body)
-                if opened in seen:
+                opened, offset, length, flags = protocol.WRITE_IN.unpack_from(body)
+                # Not what a mapped page holds, which the kernel writes by any handle, and locks.
+                if opened in seen and not flags & protocol.WRITE_CACHE:
                     # They may be waiting for what only the loop can answer.
+                    self._showing += 1
                     self._threads.submit(self._show, number, offset, length, answer)
                     return None
             return answer
@@ -294,9 +301,14 @@ class WireTransport:
         return handle
 
     def _show(self, number: int, offset: int, length: int, answer: Answer) -> None:
-        with suppress(OSError):
-            os.write(self._device, protocol.inval_inode(number, offset, length))
+        self._forget_pages(number, offset, length)
         self._reply(answer)
+        with self.exclusive():
+            self._showing -= 1
+
+    def _forget_pages(self, number: int, offset: int, length: int) -> None:
+        with suppress(OSError):  # of a file that the kernel does not know any more
+            os.write(self._device, protocol.inval_inode(number, offset, length))
 
     def _held_back(self, handler: Handler) -> Handler:
         """Who writes faster than the disk takes it waits for its answer."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
+import threading
 
 import pytest
 
 from fsdriver.transport import protocol
 from fsdriver.transport.protocol import Opcode
-from tests.transport.fakekernel import FakeKernel, request
+from tests.transport.fakekernel import DEADLINE, FakeKernel, request
 
 NOTIFY_INODE = struct.Struct("=IiQQqq")
 
@@ -85,6 +87,38 @@ def test_what_others_may_hold_is_forgotten_before_the_answer(kernel, flags):
     # A handle of the usual kind: the kernel changes its pages itself.
     assert kernel.ask(Opcode.WRITE, write_body(again, 0, b"b"), number=number)[0] == 0
     assert not kernel.transport._requests.past_cache.seen
+
+
+def test_what_a_mapped_page_holds_is_answered_at_once(kernel):
+    """The kernel writes it by any handle, and keeps the page locked until it is answered."""
+    kernel.init()
+    number, handle, _keep = created(kernel, os.O_WRONLY)
+    opened(kernel, number, os.O_RDWR)
+    body = bytearray(write_body(handle, 0, b"mapped"))
+    struct.pack_into("=I", body, 20, protocol.WRITE_CACHE)
+    assert kernel.ask(Opcode.WRITE, bytes(body), number=number) == (0, struct.pack("=II", 6, 0))
+
+
+def test_a_mount_that_ends_answers_what_a_page_waits_for(kernel, monkeypatch):
+    kernel.init()
+    number, handle, _keep = created(kernel, os.O_WRONLY)
+    other = opened(kernel, number, os.O_RDONLY)
+    begun, ended = threading.Event(), threading.Event()
+
+    def forget(*_place: int) -> None:
+        begun.set()
+        assert ended.wait(DEADLINE)
+
+    monkeypatch.setattr(kernel.transport, "_forget_pages", forget)
+    kernel._unique += 1
+    unique = kernel._unique
+    kernel.ours.send(request(Opcode.WRITE, write_body(handle, 0, b"a"), unique=unique))
+    assert begun.wait(DEADLINE)
+    kernel.transport._halt()
+    read = struct.pack("=QQIIQII", other, 0, 4096, 0, 0, 0, 0)
+    assert kernel.ask(Opcode.READ, read, number=number) == (errno.EIO, b"")
+    ended.set()
+    assert kernel.answer(unique) == (0, struct.pack("=II", 1, 0))
 
 
 def test_a_write_that_fails_says_so_at_once(kernel):
