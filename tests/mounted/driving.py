@@ -264,6 +264,15 @@ class Driven:
 
 
 @contextmanager
+def opened(path, flags=os.O_RDWR | os.O_CREAT, mode=0o644):
+    descriptor = os.open(path, flags, mode)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
 def fails(code: int) -> Iterator[None]:
     """A call that must end with this errno."""
     try:

@@ -8,24 +8,16 @@ import random
 import struct
 import threading
 import time
-from contextlib import contextmanager
 
 import pytest
+
+from tests.mounted.driving import opened
 
 pytestmark = pytest.mark.mounted
 
 PAGE = 4096
 MIB = 1 << 20
 MADE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-
-
-@contextmanager
-def opened(path, flags):
-    descriptor = os.open(path, flags, 0o644)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def test_a_reader_and_a_map_see_what_the_maker_writes(driven, folder):

@@ -9,12 +9,11 @@ import os
 import stat
 import subprocess
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.mounted.driving import as_user, fails, finish, rename
+from tests.mounted.driving import as_user, fails, finish, opened, rename
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,15 +35,6 @@ def shared(start: Callable[..., Driven]) -> Iterator[Driven]:
     made.mount().chmod(0o755)
     yield made
     finish(made)
-
-
-@contextmanager
-def opened(path, flags=os.O_RDWR | os.O_CREAT, mode=0o644):
-    descriptor = os.open(path, flags, mode)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def fallocate(descriptor, *arguments):

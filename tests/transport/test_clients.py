@@ -7,11 +7,10 @@ import mmap
 import os
 import subprocess
 import sys
-from contextlib import contextmanager
 
 import pytest
 
-from tests.mounted.driving import fails
+from tests.mounted.driving import fails, opened
 
 pytestmark = pytest.mark.mounted
 
@@ -92,15 +91,6 @@ def test_many_clients_in_the_same_folders(made):
         for entry in os.scandir(mounted / name)
     }
     assert found == left
-
-
-@contextmanager
-def opened(path, flags):
-    descriptor = os.open(path, flags, 0o644)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def test_what_the_kernel_gathers_is_written_as_it_was(made):
