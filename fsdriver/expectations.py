@@ -68,31 +68,39 @@ class Expectations:
         text: str,
         object_id: bytes,
         *,
-        provisional: bool,
+        provisional: bool = False,
         linked: bool = False,
-    ) -> None:
+    ) -> Recovered | None:
         """An entry was opened, and is authentic. Raises RolledBack unless it is the one known.
 
         `provisional`: it was being written when the last driver stopped. `linked`: it is a file
-        with several names, and may have been recovered under another of them.
+        with several names, and may have been recovered under another of them; it gives what the
+        log is to say then.
         """
         if self._entries is None:
-            return
+            return None
         folder_id = folder.directory_id
         known = self._entries.expected(folder_id).get(text)
         if known == object_id:
-            return
+            return None
         if known is None and self._entries.complete and not provisional:
             raise RolledBack(
                 "this host knows of no such entry: it was put back after it had been removed, or "
                 f"planted, in the store; {_ADVICE}"
             )
-        if known and not provisional and not (linked and folder_id in self._reconciled):
+        excused = linked and folder_id in self._reconciled
+        if known and not provisional and not excused:
             raise RolledBack(
                 f"this is not what this host knows under this name (it is {object_id.hex()}, not "
                 f"{known.hex()}): another or an older one was put in its place; {_ADVICE}"
             )
         self._entries.note_entry(folder_id, text, object_id)
+        if not known or provisional:
+            return None
+        return Recovered(
+            f"the entry {text!r} is another file of several names since the last stop: taken on "
+            "trust"
+        )
 
     def meet_record(self, record: DirectoryRecord) -> None:
         """A folder's record is authentic. Raises RolledBack for an older one."""

@@ -184,9 +184,9 @@ class InodeTable:
         numbers = self._numbers
         if key not in numbers and key not in self._elsewhere and ROOT < key < _REUSED:
             # Of nothing that is known: so is most of what is listed or made.
-            inode = numbers[key] = Inode(key, key, kind)
-            inode.parent, inode.name = parent, name
-            return inode
+            made = numbers[key] = Inode(key, key, kind)
+            made.parent, made.name = parent, name
+            return made
         inode = self._find(key)
         if inode is not None and inode.kind != kind:
             # The backing inode was freed and given out again behind the driver's back.

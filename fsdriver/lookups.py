@@ -114,9 +114,9 @@ def _require_own(
     elif known is not None and known.open is not None:
         file = known.open.file
         file.check_binding(place.name.binding)
-        tree.expectations.meet(
-            place.folder, place.name.text, file.file_id, provisional=False, linked=True
-        )
+        taken = tree.expectations.meet(place.folder, place.name.text, file.file_id, linked=True)
+        if taken is not None:
+            tree.report(known, taken)
     else:
         probe = Inode(0, tree.inodes.key_of(status), stat.S_IFREG)
         probe.add_name(parent, name)

@@ -95,9 +95,11 @@ class Opener:
             )
         if not file.provisional:
             file.check_binding(binding)
-        self._expectations.meet(
+        taken = self._expectations.meet(
             folder, place.name.text, file.file_id, provisional=file.provisional, linked=linked
         )
+        if taken is not None:
+            self._report(inode, taken)
         if file.provisional:
             self._recover(inode, file, binding)
         elif file.state.unbound and writable:

@@ -237,7 +237,7 @@ class Tree:
             raise NameBindingMismatch(
                 "the symlink was written under another name: it was moved or swapped in the store"
             )
-        self.expectations.meet(place.folder, place.name.text, target_id(text), provisional=False)
+        self.expectations.meet(place.folder, place.name.text, target_id(text))
         return target, bindings
 
     def path_in_store(self, inode: Inode) -> str:
@@ -329,13 +329,10 @@ class Tree:
         if content is not None:
             try:
                 content.file.check_binding(name.binding)
-                self.expectations.meet(
-                    folder,
-                    name.text,
-                    content.file.file_id,
-                    provisional=False,
-                    linked=status.st_nlink > 1,
-                )
+                file_id, linked = content.file.file_id, status.st_nlink > 1
+                taken = self.expectations.meet(folder, name.text, file_id, linked=linked)
+                if taken is not None:
+                    self.report(inode, taken)
             except BaseException:
                 self.resting.put(inode.key, content)
                 self.resting.drop(inode.key)

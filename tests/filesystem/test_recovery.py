@@ -10,6 +10,7 @@ from driver import CALLER, Driver
 from fsdriver.backing import Backing
 from fsdriver.changes import Changes
 from fsdriver.errors import HeaderInvalid, NameBindingMismatch, RolledBack, SizeMismatch
+from fsdriver.inodes import ROOT
 from fsdriver.sessions import Unknown
 
 SIZE = 4096
@@ -354,3 +355,41 @@ def test_whoever_may_write_but_not_set_times_can_write(driver, monkeypatch):
     driver.fs.symlink(*driver.split("link"), b"file", CALLER)
     driver.reopen()
     assert driver.read_file("file") == b"ab".ljust(SIZE, b"a")
+
+
+def two_names_over_one(driver) -> None:
+    """`a` and `b` are one file, and `b` was another's name until a moment before the stop."""
+    driver.write_file("a", b"both")
+    driver.write_file("b", b"replaced")
+    driver.fs.link(driver.number("a"), ROOT, b"c")
+    driver.checkpoint()
+    driver.fs.rename(ROOT, b"c", ROOT, b"b", 0)
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_file_is_met_under_each_of_its_names_after_a_stop(driver, held):
+    two_names_over_one(driver)
+    reports = kill(driver)
+    handle = driver.fs.open(driver.number("a"), os.O_RDONLY)
+    if not held:  # recovered, and known for sure, before its other name is met
+        driver.fs.release(handle)
+        driver.checkpoint()
+    assert driver.read_file("b") == b"both"
+    assert any("another file of several names" in one for one in reports)
+    if held:
+        driver.fs.release(handle)
+    driver.reopen()
+    assert driver.read_file("b") == b"both"
+
+
+def test_a_link_that_is_put_back_without_a_stop_is_refused(driver):
+    two_names_over_one(driver)
+    driver.checkpoint()
+    driver.fs.unlink(ROOT, b"b")
+    driver.write_file("b", b"newer")
+    driver.reopen()
+    os.unlink(driver.backing_path("b"))
+    os.link(driver.backing_path("a"), driver.backing_path("b"))
+    assert driver.read_file("a") == b"both"
+    with pytest.raises(RolledBack):
+        driver.read_file("b")
