@@ -172,12 +172,13 @@ def plan_of(
     """For writing [first, end_chunk): which records go to their places and which to the journal."""
     geometry, old_size = file.geometry, file.state.size
     old_chunks = geometry.chunk_count(old_size)
-    tail = -1
+    tail = last = -1
     if new_size > old_size and old_size % geometry.chunk_size:
+        last = old_chunks - 1
         # Only whole chunks are added behind a dirty header (recovery.py), also behind a hole.
         forced = True
-        if first >= old_chunks and file.is_present(old_chunks - 1):
-            tail = old_chunks - 1  # to be filled up with zeros
+        if first >= old_chunks and file.is_present(last):
+            tail = last  # to be filled up with zeros
     extents = None if file.extents is None else file.extents.copy()
     if extents is None and first > old_chunks:
         extents = ExtentMap.full(old_chunks)
@@ -188,5 +189,17 @@ def plan_of(
     journaled: list[Run] = [(tail, tail + 1)] if tail >= 0 else []
     direct: list[Run] = []
     for low, high, there in present.segments(first, end_chunk):
-        (direct if free and not there else journaled).append((low, high))
+        if there or not free:
+            journaled.append((low, high))
+            continue
+        at = low
+        if low <= last < high:
+            # A hole that the file ends in: who finds its record lost could not tell how long the
+            # file was, and would cut off what there was of the hole.
+            if low < last:
+                direct.append((low, last))
+            journaled.append((last, last + 1))
+            at = last + 1
+        if at < high:
+            direct.append((at, high))
     return Plan(file, buffers, new_size, extents, journaled, direct, tail, None, forced=forced)

@@ -274,6 +274,10 @@ def test_names_changed_twice_stay_readable(workload):
     assert not any(findings(workload, late=False))
 
 
+def test_a_hole_that_a_file_ends_in_keeps_its_length():
+    assert not any(findings("punch A/f; small pending 4", late=False))
+
+
 def test_a_sample_of_all_states_keeps_every_promise():
     totals = run(0, 6, 2, every=40, again=4)
     assert totals.states > 1000
