@@ -54,6 +54,11 @@ class Filesystem(Contents):
         """What the program gets for an error, after it is logged if it is the store's fault."""
         return self._reports.errno_of(error, self._tree.inodes.get(number))
 
+    @property
+    def chunk_size(self) -> int:
+        """Bytes of plaintext in a chunk of every file."""
+        return self._tree.geometry.chunk_size
+
     # Inodes and attributes
 
     def lookup(self, parent: int, name: bytes) -> Attributes:

@@ -6,7 +6,6 @@ decides nothing. Every structure's name is that of the header, without `fuse_` a
 
 import os
 from enum import IntEnum, IntFlag
-from mmap import PAGESIZE
 from struct import Struct
 from typing import Final
 
@@ -202,9 +201,11 @@ def init(
     *,
     max_readahead: int,
     max_write: int,
+    max_pages: int,
     max_background: int,
 ) -> bytes:
-    """Requests of up to `max_write` bytes; `max_background` of them may be under way at once."""
+    """Requests of up to `max_pages` pages, writes of up to `max_write` bytes; `max_background` of
+    them may be under way at once."""
     return head(unique, _INIT_OUT.size) + _INIT_OUT.pack(
         MAJOR,
         minor,
@@ -214,7 +215,7 @@ def init(
         max_background * 3 // 4,
         max_write,
         1,
-        max_write // PAGESIZE,
+        max_pages,
         0,
         flags >> 32,
         0,

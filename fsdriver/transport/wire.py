@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from mmap import PAGESIZE
 from typing import Final
 
 import trio
@@ -40,7 +41,12 @@ from fsdriver.transport.seldom import AllHandlers
 from fsdriver.transport.wakefulness import Wakefulness
 
 MAX_WRITE: Final = 1 << 20
+_MAX_PAGES: Final = MAX_WRITE // PAGESIZE
 _BUFFER: Final = MAX_WRITE + 4096
+_WHOLE: Final = 1 << 16
+_WHOLE_CHUNKS: Final = MAX_WRITE - _WHOLE
+"""A write past the cache takes a page more where its memory begins within one. So much has room in
+any case, and is cut where a chunk ends, if that is no larger than `_WHOLE`."""
 _MAX_BACKGROUND: Final = 64
 _THREADS: Final = 16
 _PAUSE_SECONDS: Final = 0.01
@@ -337,14 +343,15 @@ class WireTransport:
         agreed = offered & self._wanted
         if agreed & InitFlag.WRITEBACK_CACHE == 0:
             self._requests.no_flush = protocol.FOPEN_NOFLUSH
-            if agreed & InitFlag.DIRECT_IO_ALLOW_MMAP:
+            if agreed & InitFlag.DIRECT_IO_ALLOW_MMAP and self._filesystem.chunk_size <= _WHOLE:
                 self._requests.past_cache.allow()
         return protocol.init(
             unique,
             min(minor, protocol.MINOR),
             agreed,
             max_readahead=max(max_readahead, attachment.READ_AHEAD),
-            max_write=MAX_WRITE,
+            max_write=_WHOLE_CHUNKS if self._requests.past_cache.flag else MAX_WRITE,
+            max_pages=_MAX_PAGES,
             max_background=_MAX_BACKGROUND,
         )
 
