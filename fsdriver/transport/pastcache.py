@@ -19,12 +19,11 @@ from fsdriver.transport.protocol import FOPEN_DIRECT_IO
 class PastCache:
     """Of one mount."""
 
-    __slots__ = ("_handles", "_numbers", "flag", "seen")
+    __slots__ = ("_handles", "flag", "seen")
 
     def __init__(self) -> None:
         self._handles: dict[int, int] = {}
         """Inode number -> the handle that the file was made with."""
-        self._numbers: dict[int, int] = {}
         self.flag = 0
         """FOPEN_DIRECT_IO once that is allowed."""
         self.seen: set[int] = set()
@@ -35,7 +34,6 @@ class PastCache:
         if not self.flag or flags & os.O_ACCMODE != os.O_WRONLY:
             return 0
         self._handles[number] = handle
-        self._numbers[handle] = number
         return self.flag
 
     def allow(self) -> None:
@@ -48,9 +46,8 @@ class PastCache:
         if handle is not None:
             self.seen.add(handle)
 
-    def released(self, handle: int) -> None:
+    def released(self, number: int, handle: int) -> None:
         """A handle was closed."""
-        number = self._numbers.pop(handle, None)
-        if number is not None:
+        if self._handles.get(number) == handle:
             del self._handles[number]
             self.seen.discard(handle)

@@ -279,7 +279,7 @@ class Handlers:
         if len(self._released) > _RELEASED_AT_MOST:
             self.idle()
         (handle,) = protocol.HANDLE_IN.unpack_from(body)
-        self.past_cache.released(handle)
+        self.past_cache.released(number, handle)
         self._released.append(handle)
         return protocol.error(unique, 0)
 
