@@ -83,6 +83,13 @@ class Contents(Served):
             raise refuse(errno.EBADF)
         return content.read(offset, length)
 
+    def settled_chunk(self, handle: int, offset: int) -> bytes | None:
+        """The whole chunk of what was read last, if nobody has the file open for writing."""
+        content = self._handles[handle].inode.open
+        if content is None or content.writers:
+            return None
+        return content.kept_chunk(offset)
+
     def write(
         self, handle: int, offset: int, data: bytes | memoryview, kill_priv: bool = False
     ) -> int:
@@ -147,9 +154,11 @@ class Contents(Served):
 
     def release(self, handle: int) -> None:
         """The last close of a handle."""
-        inode = self._handles.pop(handle).inode
+        closed = self._handles.pop(handle)
+        inode = closed.inode
         if inode.open is not None:
             inode.open.handles -= 1
+            inode.open.writers -= closed.writing
             try:
                 self._tree.shut_if_unused(inode)
             finally:

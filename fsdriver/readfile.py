@@ -26,11 +26,14 @@ class ReadFile:
         "_vetting",
         "file",
         "handles",
+        "writers",
     )
 
     def __init__(self, file: SealedFile, buffers: Buffers, *, vetted: bool = False) -> None:
         self.file = file
         self.handles = 0
+        self.writers = 0
+        """Of the handles."""
         self._buffers = buffers
         self._kept = FileChunks(buffers.chunks)
         if file.overlay is not None:
@@ -85,6 +88,15 @@ class ReadFile:
         if low < high:
             self._read_chunks(low, high, plaintext[(low - first) * chunk_size :])
         return plaintext[offset - start : end - start]
+
+    def kept_chunk(self, offset: int) -> bytes | None:
+        """The chunk around `offset`, up to the end of the file, if it is at hand."""
+        geometry = self.file.geometry
+        index = offset // geometry.chunk_size
+        kept = self._kept.chunks.get(index)
+        if kept is None:
+            return None
+        return bytes(kept.plaintext[: geometry.chunk_length(index, self.file.state.size)])
 
     def read_ahead(self) -> None:
         """What the first read will want, before it is asked for: ciphers, and a file of one chunk.

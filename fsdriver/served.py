@@ -60,6 +60,7 @@ class Served:
     def _open_handle(self, inode: Inode, *, writing: bool = False) -> int:
         if inode.open is not None:
             inode.open.handles += 1
+            inode.open.writers += writing
         handle = self._next_handle
         self._next_handle += 1
         self._handles[handle] = Handle(inode, writing=writing)

@@ -112,6 +112,7 @@ FSYNC_FDATASYNC: Final = 1 << 0
 
 NOTIFY_INVAL_INODE: Final = 2
 NOTIFY_INVAL_ENTRY: Final = 3
+NOTIFY_STORE: Final = 4
 
 IN_HEADER: Final = Struct("=IIQQII8x")
 """Length, opcode, unique, nodeid, uid, gid; pid and extensions are nobody's business here."""
@@ -133,6 +134,7 @@ _DIRENT: Final = Struct("=QQII")
 _DIRENTPLUS: Final = Struct("=QQQQII QQQQQQ IIIIIIIIII QQII")
 _INVAL_INODE: Final = Struct("=IiQ Qqq")
 _INVAL_ENTRY: Final = Struct("=IiQ QII")
+_STORE: Final = Struct("=IiQ QQI4x")
 
 HANDLE_IN: Final = Struct("=Q")
 """Where a structure begins with a handle and nothing else matters."""
@@ -145,7 +147,7 @@ RENAME2_IN: Final = Struct("=QI4x")
 LINK_IN: Final = Struct("=Q")
 CREATE_IN: Final = Struct("=IIII")
 OPEN_IN: Final = Struct("=II")
-READ_IN: Final = Struct("=QQI20x")
+READ_IN: Final = Struct("=QQI12xI4x")
 WRITE_IN: Final = Struct("=QQII16x")
 FSYNC_IN: Final = Struct("=QI4x")
 SETXATTR_IN: Final = Struct("=II")
@@ -373,3 +375,8 @@ def inval_entry(parent: int, name: bytes) -> bytes:
     """Forget a name."""
     length = _INVAL_ENTRY.size + len(name) + 1
     return _INVAL_ENTRY.pack(length, NOTIFY_INVAL_ENTRY, 0, parent, len(name), 0) + name + b"\0"
+
+
+def store(number: int, start: int, length: int) -> bytes:
+    """Before `length` bytes of an inode's content that the kernel is to keep."""
+    return _STORE.pack(_STORE.size + length, NOTIFY_STORE, 0, number, start, length)

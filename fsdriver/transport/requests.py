@@ -19,6 +19,7 @@ from fsdriver.namespace import Caller
 from fsdriver.transport import protocol
 from fsdriver.transport.pastcache import PastCache
 from fsdriver.transport.protocol import Opcode
+from fsdriver.transport.wholechunks import WholeChunks
 from fsdriver.xattrs import NEVER_THERE
 
 Answer = bytes | list[bytes | memoryview] | None
@@ -52,6 +53,7 @@ class Handlers:
         filesystem: Filesystem,
         timeouts: Timeouts,
         later: Later,
+        whole_chunks: WholeChunks,
     ) -> None:
         self._filesystem = filesystem
         self._entry, self._attr = timeouts
@@ -60,6 +62,8 @@ class Handlers:
         self.no_flush = 0
         """FOPEN_NOFLUSH for handles whose close has nothing to say."""
         self.past_cache = PastCache()
+        self._whole_chunks = whole_chunks
+        self._chunk_size = filesystem.chunk_size
         self._released: deque[int] = deque()
         self._opened = 0
         """The handle that was opened last, if it will be read from soon."""
@@ -84,7 +88,6 @@ class Handlers:
         table[Opcode.CREATE] = self.create
         table[Opcode.READ] = self.read
         table[Opcode.WRITE] = self.write
-        table[Opcode.STATFS] = self.statfs
         table[Opcode.RELEASE] = self.release
         table[Opcode.FLUSH] = self.flush
         table[Opcode.FSYNC] = self.fsync
@@ -94,10 +97,7 @@ class Handlers:
         table[Opcode.READDIRPLUS] = self.readdirplus
         table[Opcode.RELEASEDIR] = self.releasedir
         table[Opcode.FSYNCDIR] = self.fsyncdir
-        table[Opcode.INTERRUPT] = self.interrupt
-        table[Opcode.IOCTL] = self.ioctl
         table[Opcode.BATCH_FORGET] = self.batch_forget
-        table[Opcode.DESTROY] = self.destroy
         return table
 
     def _unknown(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
@@ -218,20 +218,6 @@ class Handlers:
         )
         return protocol.attr(unique, self._filesystem.setattr(number, changes), self._attr)
 
-    def statfs(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
-        status = self._filesystem.statfs()
-        return protocol.statfs(
-            unique,
-            status.f_blocks,
-            status.f_bfree,
-            status.f_bavail,
-            status.f_files,
-            status.f_ffree,
-            status.f_bsize,
-            status.f_frsize,
-            255,
-        )
-
     # Content
 
     def open(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
@@ -257,10 +243,26 @@ class Handlers:
         return protocol.created(unique, made, self._entry, self._attr, handle, keep)
 
     def read(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
-        handle, offset, length = protocol.READ_IN.unpack_from(body)
+        handle, offset, length, flags = protocol.READ_IN.unpack_from(body)
         self._opened = 0
         data = self._filesystem.read(handle, offset, length)
+        if length < self._chunk_size and not flags & os.O_DIRECT:
+            self._hand_over(number, handle, offset, len(data))
         return [protocol.head(unique, len(data)), data]
+
+    def _hand_over(self, number: int, handle: int, offset: int, length: int) -> None:
+        """The rest of the chunk of what was just read, if the kernel comes back for it."""
+        whole, size = self._whole_chunks, self._chunk_size
+        if whole.allowed and whole.asked(number, handle, offset, length, size):
+            content = self._filesystem.settled_chunk(handle, offset)
+            if content is not None:
+                self._filesystem.count_lookup(number)
+                whole.hand_over(number, offset - offset % size, content)
+
+    def _take_back(self) -> None:
+        """The lookups that are over because what was handed over has arrived."""
+        while number := self._whole_chunks.arrived():
+            self._filesystem.forget(number, 1)
 
     def write(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
         handle, offset, size, flags = protocol.WRITE_IN.unpack_from(body)
@@ -280,6 +282,7 @@ class Handlers:
             self.idle()
         (handle,) = protocol.HANDLE_IN.unpack_from(body)
         self.past_cache.released(number, handle)
+        self._whole_chunks.released(handle)
         self._released.append(handle)
         return protocol.error(unique, 0)
 
@@ -290,6 +293,7 @@ class Handlers:
             self._filesystem.read_ahead(handle)
             return True
         if not self._released:
+            self._take_back()
             return self._filesystem.idle()
         handle = self._released.popleft()
         number = self._filesystem.number_of(handle)
@@ -305,9 +309,6 @@ class Handlers:
         wait = self._filesystem.begin_fsync(handle, data_only=data_only)
         return self._later(unique, number, wait, lambda: protocol.error(unique, 0))
 
-    def ioctl(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
-        raise refuse(errno.ENOTTY)
-
     # Folders
 
     def opendir(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
@@ -316,7 +317,7 @@ class Handlers:
         return protocol.opened(unique, handle, keep | protocol.FOPEN_CACHE_DIR)
 
     def readdir(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
-        handle, start, room = protocol.READ_IN.unpack_from(body)
+        handle, start, room, _flags = protocol.READ_IN.unpack_from(body)
         parts: list[bytes] = []
         length = 0
         for name, inode, kind, following in self._filesystem.names(handle, start):
@@ -328,7 +329,7 @@ class Handlers:
         return _joined(unique, parts)
 
     def readdirplus(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
-        handle, start, room = protocol.READ_IN.unpack_from(body)
+        handle, start, room, _flags = protocol.READ_IN.unpack_from(body)
         parts: list[bytes] = []
         length = 0
         try:
@@ -368,14 +369,6 @@ class Handlers:
             return protocol.error(unique, errno.ENODATA)
         return sized(unique, self._filesystem.getxattr(number, name), room)
 
-    # The connection
-
-    def interrupt(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
-        """What is under way comes to its end: a sync cannot be called back."""
-        return None
-
-    def destroy(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
-        return protocol.error(unique, 0)
 
 
 def _time(seconds: int, nanoseconds: int) -> int:

@@ -3,9 +3,11 @@
 As in requests.py: parses, calls the filesystem, packs the answer.
 """
 
+import errno
 import stat
 
 from fsdriver.changes import Changes
+from fsdriver.errors import refuse
 from fsdriver.namespace import Caller
 from fsdriver.transport import protocol
 from fsdriver.transport.protocol import Opcode
@@ -19,6 +21,10 @@ class AllHandlers(Handlers):
         """By opcode; ENOSYS for what there is not, which the kernel remembers."""
         table = super().table()
         table[Opcode.FALLOCATE] = self.fallocate
+        table[Opcode.STATFS] = self.statfs
+        table[Opcode.IOCTL] = self.ioctl
+        table[Opcode.INTERRUPT] = self.interrupt
+        table[Opcode.DESTROY] = self.destroy
         table[Opcode.LSEEK] = self.lseek
         table[Opcode.COPY_FILE_RANGE] = self.copy_file_range
         table[Opcode.TMPFILE] = self.tmpfile
@@ -87,4 +93,28 @@ class AllHandlers(Handlers):
 
     def removexattr(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
         self._filesystem.removexattr(number, bytes(body[:-1]))
+        return protocol.error(unique, 0)
+
+    def statfs(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        status = self._filesystem.statfs()
+        return protocol.statfs(
+            unique,
+            status.f_blocks,
+            status.f_bfree,
+            status.f_bavail,
+            status.f_files,
+            status.f_ffree,
+            status.f_bsize,
+            status.f_frsize,
+            255,
+        )
+
+    def ioctl(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        raise refuse(errno.ENOTTY)
+
+    def interrupt(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+        """What is under way comes to its end: a sync cannot be called back."""
+        return None
+
+    def destroy(self, unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
         return protocol.error(unique, 0)

@@ -39,6 +39,7 @@ from fsdriver.transport.reader import Reader
 from fsdriver.transport.requests import Answer, Handler, Timeouts
 from fsdriver.transport.seldom import AllHandlers
 from fsdriver.transport.wakefulness import Wakefulness
+from fsdriver.transport.wholechunks import WholeChunks
 
 MAX_WRITE: Final = 1 << 20
 _MAX_PAGES: Final = MAX_WRITE // PAGESIZE
@@ -93,10 +94,13 @@ class WireTransport:
         """Requests so far."""
         self._wanted = int(_WANTED) | (int(InitFlag.WRITEBACK_CACHE) if writeback else 0)
         timeouts = Timeouts(protocol.valid_for(entry_timeout), protocol.valid_for(attr_timeout))
-        self._requests = AllHandlers(filesystem, timeouts, self._later)
+        self._whole_chunks = WholeChunks(self._store)
+        self._requests = AllHandlers(filesystem, timeouts, self._later, self._whole_chunks)
         self._handlers = self._requests.table()
         self._handlers[Opcode.INIT] = self._init
         self._handlers[Opcode.WRITE] = self._shown(self._handlers[Opcode.WRITE])
+        for opcode in (Opcode.OPEN, Opcode.SETATTR):
+            self._handlers[opcode] = self._settled(self._handlers[opcode])
         for opcode in (Opcode.WRITE, Opcode.COPY_FILE_RANGE):
             self._handlers[opcode] = self._held_back(self._handlers[opcode])
         filesystem.set_ids_dropped = self._forget_attributes
@@ -147,6 +151,7 @@ class WireTransport:
     def _halt(self) -> None:
         with self.exclusive():
             self._stopped = True
+        self._whole_chunks.withdraw_all()
 
     def close(self) -> None:
         """Unmount if that has not happened yet; what is under way is answered first."""
@@ -154,6 +159,7 @@ class WireTransport:
             return
         self._halt()
         self._threads.shutdown()
+        self._whole_chunks.close(_LONG_SECONDS)
         attached = attachment.is_attached(self._device)
         # Whoever still asks is told that nobody answers any more. The loop may be waiting for a
         # request all the same: the number must not become another file's under its hands.
@@ -198,7 +204,7 @@ class WireTransport:
                 with turn:
                     pass
             with lock:
-                if self._stopped and not self._showing:
+                if self._stopped and not self._showing and not self._whole_chunks.busy:
                     return
                 try:
                     if self._stopped:
@@ -316,6 +322,27 @@ class WireTransport:
         with suppress(OSError):  # of a file that the kernel does not know any more
             os.write(self._device, protocol.inval_inode(number, offset, length))
 
+    def _settled(self, handler: Handler) -> Handler:
+        """Who may change a file from now on is answered when no page of it is under way."""
+        whole_chunks = self._whole_chunks
+
+        def handle(unique: int, number: int, body: memoryview, uid: int, gid: int) -> Answer:
+            answer = handler(unique, number, body, uid, gid)
+            if under_way := whole_chunks.withdraw(number):
+                self._threads.submit(self._settle, under_way, answer)
+                return None
+            return answer
+
+        return handle
+
+    def _settle(self, under_way: int, answer: Answer) -> None:
+        self._whole_chunks.wait(under_way)
+        self._reply(answer)
+
+    def _store(self, number: int, offset: int, content: bytes) -> None:
+        with suppress(OSError):  # of a file that the kernel does not know any more
+            os.writev(self._device, [protocol.store(number, offset, len(content)), content])
+
     def _held_back(self, handler: Handler) -> Handler:
         """Who writes faster than the disk takes it waits for its answer."""
 
@@ -343,6 +370,7 @@ class WireTransport:
         agreed = offered & self._wanted
         if agreed & InitFlag.WRITEBACK_CACHE == 0:
             self._requests.no_flush = protocol.FOPEN_NOFLUSH
+            self._whole_chunks.allowed = True
             if agreed & InitFlag.DIRECT_IO_ALLOW_MMAP and self._filesystem.chunk_size <= _WHOLE:
                 self._requests.past_cache.allow()
         return protocol.init(
@@ -365,6 +393,7 @@ class WireTransport:
 
         It waits for pages that the loop may just be filling, so a handler must never call it.
         """
+        self._whole_chunks.wait(self._whole_chunks.withdraw_all())
         for number, parent, name in known:
             with suppress(OSError):
                 os.write(self._device, protocol.inval_inode(number))

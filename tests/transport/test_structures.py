@@ -87,7 +87,7 @@ READ = {
     "fuse_link_in": (protocol.LINK_IN, ["oldnodeid"]),
     "fuse_create_in": (protocol.CREATE_IN, ["flags", "mode", "umask", "open_flags"]),
     "fuse_open_in": (protocol.OPEN_IN, ["flags", "open_flags"]),
-    "fuse_read_in": (protocol.READ_IN, ["fh", "offset", "size"]),
+    "fuse_read_in": (protocol.READ_IN, ["fh", "offset", "size", "flags"]),
     "fuse_write_in": (protocol.WRITE_IN, ["fh", "offset", "size", "write_flags"]),
     "fuse_fsync_in": (protocol.FSYNC_IN, ["fh", "fsync_flags"]),
     "fuse_getxattr_in": (protocol.GETXATTR_IN, ["size"]),
