@@ -370,7 +370,6 @@ class Handlers:
         return sized(unique, self._filesystem.getxattr(number, name), room)
 
 
-
 def _time(seconds: int, nanoseconds: int) -> int:
     """The protocol's seconds are unsigned; those before 1970 are not."""
     if seconds >> 63:

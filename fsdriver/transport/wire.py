@@ -319,8 +319,12 @@ class WireTransport:
             self._showing -= 1
 
     def _forget_pages(self, number: int, offset: int, length: int) -> None:
-        with suppress(OSError):  # of a file that the kernel does not know any more
-            os.write(self._device, protocol.inval_inode(number, offset, length))
+        self._tell(protocol.inval_inode(number, offset, length))
+
+    def _tell(self, *message: bytes) -> None:
+        """What the kernel has not asked for; may be of a file that it does not know any more."""
+        with suppress(OSError):
+            os.writev(self._device, message)
 
     def _settled(self, handler: Handler) -> Handler:
         """Who may change a file from now on is answered when no page of it is under way."""
@@ -340,8 +344,7 @@ class WireTransport:
         self._reply(answer)
 
     def _store(self, number: int, offset: int, content: bytes) -> None:
-        with suppress(OSError):  # of a file that the kernel does not know any more
-            os.writev(self._device, [protocol.store(number, offset, len(content)), content])
+        self._tell(protocol.store(number, offset, len(content)), content)
 
     def _held_back(self, handler: Handler) -> Handler:
         """Who writes faster than the disk takes it waits for its answer."""
@@ -385,18 +388,12 @@ class WireTransport:
 
     def _forget_attributes(self, number: int) -> None:
         """Of a file that is no longer set-user-id: the kernel would still run it as if it were."""
-        with suppress(OSError):
-            os.write(self._device, protocol.inval_attributes(number))
+        self._tell(protocol.inval_attributes(number))
 
     def drop_caches(self, known: Sequence[tuple[int, int, bytes]]) -> None:
-        """Make the kernel ask again: pages, attributes and names. On another thread only.
-
-        It waits for pages that the loop may just be filling, so a handler must never call it.
-        """
+        """Make the kernel ask again. On another thread only: it waits for pages, the loop fills them."""
         self._whole_chunks.wait(self._whole_chunks.withdraw_all())
         for number, parent, name in known:
-            with suppress(OSError):
-                os.write(self._device, protocol.inval_inode(number))
+            self._tell(protocol.inval_inode(number))
             if parent:
-                with suppress(OSError):
-                    os.write(self._device, protocol.inval_entry(parent, name))
+                self._tell(protocol.inval_entry(parent, name))

@@ -1,4 +1,4 @@
-"""Files read here and there, of which the kernel gets whole chunks: it never shows an older state."""
+"""Files that are read here and there: the kernel gets whole chunks of them, and no older ones."""
 
 from __future__ import annotations
 
