@@ -83,10 +83,17 @@ class Contents(Served):
             raise refuse(errno.EBADF)
         return content.read(offset, length)
 
-    def settled_chunk(self, handle: int, offset: int) -> bytes | None:
-        """The whole chunk of what was read last, if nobody has the file open for writing."""
+    def settled_chunk(self, handle: int, offset: int, most: int) -> bytes | None:
+        """The whole chunk of what was read last, if nobody has the file open for writing.
+
+        And only of a file of no more than `most` chunks.
+        """
         content = self._handles[handle].inode.open
-        if content is None or content.writers:
+        if (
+            content is None
+            or content.writers
+            or content.size > most * content.file.geometry.chunk_size
+        ):
             return None
         return content.kept_chunk(offset)
 

@@ -19,7 +19,7 @@ from fsdriver.namespace import Caller
 from fsdriver.transport import protocol
 from fsdriver.transport.pastcache import PastCache
 from fsdriver.transport.protocol import Opcode
-from fsdriver.transport.wholechunks import WholeChunks
+from fsdriver.transport.wholechunks import ENOUGH, WholeChunks
 from fsdriver.xattrs import NEVER_THERE
 
 Answer = bytes | list[bytes | memoryview] | None
@@ -246,18 +246,20 @@ class Handlers:
         handle, offset, length, flags = protocol.READ_IN.unpack_from(body)
         self._opened = 0
         data = self._filesystem.read(handle, offset, length)
-        if length < self._chunk_size and not flags & os.O_DIRECT:
-            self._hand_over(number, handle, offset, len(data))
+        if length < self._chunk_size and self._whole_chunks.allowed and not flags & os.O_DIRECT:
+            parts = self._whole_chunks.asked(handle, offset, len(data))
+            if parts >= ENOUGH:
+                self._hand_over(number, handle, offset, parts // ENOUGH)
         return [protocol.head(unique, len(data)), data]
 
-    def _hand_over(self, number: int, handle: int, offset: int, length: int) -> None:
-        """The rest of the chunk of what was just read, if the kernel comes back for it."""
-        whole, size = self._whole_chunks, self._chunk_size
-        if whole.allowed and whole.asked(number, handle, offset, length, size):
-            content = self._filesystem.settled_chunk(handle, offset)
-            if content is not None:
-                self._filesystem.count_lookup(number)
-                whole.hand_over(number, offset - offset % size, content)
+    def _hand_over(self, number: int, handle: int, offset: int, most: int) -> None:
+        """The whole chunk of what was just read, of a file with no more than `most` of them."""
+        if self._whole_chunks.full:
+            return
+        content = self._filesystem.settled_chunk(handle, offset, most)
+        if content is not None:
+            self._filesystem.count_lookup(number)
+            self._whole_chunks.hand_over(number, offset - offset % self._chunk_size, content)
 
     def _take_back(self) -> None:
         """The lookups that are over because what was handed over has arrived."""

@@ -1,9 +1,10 @@
-"""Hands the kernel the whole of a chunk of which it asks for one part after the other.
+"""Hands the kernel whole chunks of a file that is read here and there, and much of it.
 
 A chunk is read and verified whole, however little of it is asked for. Whoever reads a file here
-and there would have that done for each of its pages. So when a second part is asked for, the
-kernel gets the others, too (FUSE_NOTIFY_STORE), and answers from its pages from then on. Who reads
-in order is not meant: for them the kernel asks ahead, and for more than a chunk.
+and there would have that done for each of its pages. So once two parts were asked for as often as
+the file has chunks, the kernel gets what it did not ask for with what it did (FUSE_NOTIFY_STORE),
+and answers from its pages from then on. Earlier it would not pay: that takes twice the time of a
+read. Who reads in order is not meant: for them the kernel asks ahead, for more than a chunk.
 
 Such pages have to be what the file holds. So only those of files are handed over that nobody may
 write to, and whoever is about to change one (an open for writing, a truncation) is answered once
@@ -17,12 +18,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-_REMEMBERED: Final = 1 << 14
-"""Chunks of which a part was asked for; they need about 1.5 MiB."""
+ENOUGH: Final = 2
+"""Parts that were asked for, for each chunk of the file."""
 _WAITING_BYTES: Final = 4 << 20
 """Of chunks that may wait for the kernel to take them."""
-_INDEX_BITS: Final = 48
-"""As many as the index of a chunk can have."""
 
 
 class _Given(NamedTuple):
@@ -39,8 +38,7 @@ class WholeChunks:
         "_arrived",
         "_changed",
         "_ended",
-        "_next",
-        "_parts",
+        "_handles",
         "_serial",
         "_store",
         "_thread",
@@ -54,9 +52,8 @@ class WholeChunks:
         self.allowed = False
         """Whether the kernel passes every write on at once: it has nothing newer than the file."""
         self._store = store
-        self._parts: set[int] = set()
-        self._next: dict[int, int] = {}
-        """Handle -> where who reads in order goes on."""
+        self._handles: dict[int, tuple[int, int]] = {}
+        """Handle -> where who reads in order goes on; parts that were asked for out of order."""
         self._waiting: deque[_Given] = deque()
         self._under_way: _Given | None = None
         self._arrived: deque[int] = deque()
@@ -72,28 +69,25 @@ class WholeChunks:
 
     # What is asked for
 
-    def asked(self, number: int, handle: int, offset: int, length: int, chunk_size: int) -> bool:
-        """Part of a chunk was asked for: whether to hand over the whole of it now."""
-        in_order = self._next.get(handle, 0) == offset
-        self._next[handle] = offset + length
-        if in_order:
-            return False
-        part = number << _INDEX_BITS | offset // chunk_size
-        if part not in self._parts:
-            if len(self._parts) >= _REMEMBERED:
-                self._parts.clear()
-            self._parts.add(part)
-            return False
-        if len(self._waiting) * chunk_size >= _WAITING_BYTES:
-            return False
-        self._parts.remove(part)
-        return True
+    def asked(self, handle: int, offset: int, length: int) -> int:
+        """Part of a chunk was asked for; the how manieth it is by this handle, 0 if in order."""
+        following, parts = self._handles.get(handle, (0, 0))
+        if offset == following:
+            self._handles[handle] = offset + length, parts
+            return 0
+        self._handles[handle] = offset + length, parts + 1
+        return parts + 1
 
     def released(self, handle: int) -> None:
         """A handle was closed."""
-        self._next.pop(handle, None)
+        self._handles.pop(handle, None)
 
     # What is handed over
+
+    @property
+    def full(self) -> bool:
+        """Whether enough waits already."""
+        return sum(len(given.content) for given in self._waiting) >= _WAITING_BYTES
 
     def hand_over(self, number: int, offset: int, content: bytes) -> None:
         """Soon. The caller counts a lookup, which is over when `arrived` says so."""

@@ -391,7 +391,7 @@ class WireTransport:
         self._tell(protocol.inval_attributes(number))
 
     def drop_caches(self, known: Sequence[tuple[int, int, bytes]]) -> None:
-        """Make the kernel ask again. On another thread only: it waits for pages, the loop fills them."""
+        """Make the kernel ask again. It waits for pages that the loop fills: not on its thread."""
         self._whole_chunks.wait(self._whole_chunks.withdraw_all())
         for number, parent, name in known:
             self._tell(protocol.inval_inode(number))

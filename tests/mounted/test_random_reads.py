@@ -51,7 +51,7 @@ def test_no_reader_sees_an_older_state_than_was_answered(driven, folder, how):
             least = answered
             with opened(path, os.O_RDONLY) as reader:
                 os.posix_fadvise(reader, 0, 0, os.POSIX_FADV_RANDOM)
-                for _ in range(30):
+                for _ in range(60):
                     page = chosen.randrange(PAGES)
                     if how != "replace":
                         least = answered
