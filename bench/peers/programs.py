@@ -3,6 +3,7 @@
 Password hashing is made cheap where that can be chosen: it is paid at mounts, which are not timed.
 """
 
+import shutil
 import subprocess
 import time
 from collections.abc import Mapping
@@ -115,9 +116,13 @@ class Rclone(FuseSystem):
         ]
 
     def unmount(self) -> None:
-        """After what is in the cache has been encrypted, else the next mount does not have it."""
+        """After what is in the cache has been encrypted, else the next mount does not have it.
+
+        Then the cache goes: it would fill the place, and a new mount is to begin without it.
+        """
         self.settle()
         super().unmount()
+        shutil.rmtree(self.room.place / "cache", ignore_errors=True)
 
     def settle(self) -> None:
         """Until its cache has nothing that is not encrypted yet, or it has rested for a minute."""
