@@ -254,7 +254,7 @@ class Handlers:
 
     def _hand_over(self, number: int, handle: int, offset: int, most: int) -> None:
         """The whole chunk of what was just read, of a file with no more than `most` of them."""
-        if self._whole_chunks.full:
+        if self._whole_chunks.full(self._chunk_size):
             return
         content = self._filesystem.settled_chunk(handle, offset, most)
         if content is not None:

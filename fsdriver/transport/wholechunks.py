@@ -39,6 +39,7 @@ class WholeChunks:
         "_changed",
         "_ended",
         "_handles",
+        "_left",
         "_serial",
         "_store",
         "_thread",
@@ -56,6 +57,8 @@ class WholeChunks:
         """Handle -> where who reads in order goes on; parts that were asked for out of order."""
         self._waiting: deque[_Given] = deque()
         self._under_way: _Given | None = None
+        self._left = 0
+        """Chunks that wait or are under way."""
         self._arrived: deque[int] = deque()
         self._serial = 0
         self._changed = threading.Condition()
@@ -65,7 +68,7 @@ class WholeChunks:
     @property
     def busy(self) -> bool:
         """Whether a page may be waiting for what the loop answers."""
-        return self._under_way is not None
+        return self._left > 0
 
     # What is asked for
 
@@ -84,15 +87,15 @@ class WholeChunks:
 
     # What is handed over
 
-    @property
-    def full(self) -> bool:
-        """Whether enough waits already."""
-        return sum(len(given.content) for given in self._waiting) >= _WAITING_BYTES
+    def full(self, chunk_size: int) -> bool:
+        """Whether enough is on its way already."""
+        return self._left * chunk_size >= _WAITING_BYTES
 
     def hand_over(self, number: int, offset: int, content: bytes) -> None:
         """Soon. The caller counts a lookup, which is over when `arrived` says so."""
         with self._changed:
             self._serial += 1
+            self._left += 1
             self._waiting.append(_Given(self._serial, number, offset, content))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="ckfs-pages", daemon=True)
@@ -105,11 +108,12 @@ class WholeChunks:
 
     def withdraw(self, number: int) -> int:
         """What waits for this file is not handed over. What to `wait` for, 0 for nothing."""
-        if self._under_way is None and not self._waiting:
+        if not self._left:
             return 0
         with self._changed:
             for given in [given for given in self._waiting if given.number == number]:
                 self._waiting.remove(given)
+                self._left -= 1
                 self._arrived.append(number)
             under_way = self._under_way
             return under_way.serial if under_way and under_way.number == number else 0
@@ -118,6 +122,7 @@ class WholeChunks:
         """As `withdraw`, of every file."""
         with self._changed:
             self._arrived.extend(given.number for given in self._waiting)
+            self._left -= len(self._waiting)
             self._waiting.clear()
             return self._under_way.serial if self._under_way else 0
 
@@ -139,12 +144,14 @@ class WholeChunks:
         changed, waiting = self._changed, self._waiting
         while True:
             with changed:
-                self._under_way = None
-                changed.notify_all()
                 while not waiting:
                     if self._ended:
                         return
                     changed.wait()
                 given = self._under_way = waiting.popleft()
             self._store(given.number, given.offset, given.content)
-            self._arrived.append(given.number)
+            with changed:
+                self._under_way = None
+                self._left -= 1
+                self._arrived.append(given.number)
+                changed.notify_all()
