@@ -15,7 +15,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -270,6 +272,23 @@ def opened(path, flags=os.O_RDWR | os.O_CREAT, mode=0o644):
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def beside(work: Callable[[int, threading.Event], None], count: int) -> Iterator[None]:
+    """`work` in `count` threads, each with its number, until the event is set: when the block ends.
+
+    What one of them raises is raised then.
+    """
+    ended = threading.Event()
+    with ThreadPoolExecutor(count) as threads:
+        running = [threads.submit(work, number, ended) for number in range(count)]
+        try:
+            yield
+        finally:
+            ended.set()
+    for one in running:
+        one.result()
 
 
 @contextmanager

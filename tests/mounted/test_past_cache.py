@@ -6,12 +6,15 @@ import mmap
 import os
 import random
 import struct
-import threading
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.mounted.driving import opened
+from tests.mounted.driving import beside, opened
+
+if TYPE_CHECKING:
+    import threading
 
 pytestmark = pytest.mark.mounted
 
@@ -45,9 +48,8 @@ def test_no_reader_sees_an_older_state_than_was_answered(driven, folder):
     path = folder / "file"
     answered = 0
     wrong: list[str] = []
-    ended = threading.Event()
 
-    def read() -> None:
+    def read(_number: int, ended: threading.Event) -> None:
         with opened(path, os.O_RDONLY) as reader:
             while not ended.is_set():
                 least = answered
@@ -58,20 +60,13 @@ def test_no_reader_sees_an_older_state_than_was_answered(driven, folder):
 
     with opened(path, MADE) as maker:
         os.write(maker, bytes(6 * PAGE))
-        threads = [threading.Thread(target=read) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        try:
+        with beside(read, 3):
             until = time.monotonic() + 2
             while time.monotonic() < until and not wrong:
                 value = struct.pack("<Q", answered + 1)
                 for page in (0, 1, 5):
                     os.pwrite(maker, value, page * PAGE)
                 answered += 1
-        finally:
-            ended.set()
-            for thread in threads:
-                thread.join()
     assert not wrong, wrong[:3]
     assert answered > 10
 

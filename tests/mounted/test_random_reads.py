@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import random
 import struct
-import threading
-import time
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.mounted.driving import opened
+from tests.mounted.driving import beside, opened, until
+
+if TYPE_CHECKING:
+    import threading
 
 pytestmark = pytest.mark.mounted
 
@@ -18,6 +20,7 @@ PAGE = 4096
 CHUNK = 1 << 16
 CHUNKS = 8
 PAGES = CHUNKS * CHUNK // PAGE
+ROUNDS = 100
 
 
 def test_pages_near_what_was_read_need_no_driver(driven, folder):
@@ -42,10 +45,10 @@ def test_no_reader_sees_an_older_state_than_was_answered(driven, folder, how):
     path.write_bytes(_state(1))
     answered = 1
     wrong: list[str] = []
-    reads = [0]
-    ended = threading.Event()
+    reads = 0
 
-    def read(seed: int) -> None:
+    def read(seed: int, ended: threading.Event) -> None:
+        nonlocal reads
         chosen = random.Random(seed)
         while not ended.is_set():
             least = answered
@@ -59,24 +62,15 @@ def test_no_reader_sees_an_older_state_than_was_answered(driven, folder, how):
                     # Cut off, or not written again yet: nothing, or zeros.
                     if 0 < found < least or (not found and how != "truncate"):
                         wrong.append(f"page {page}: {found} after {least}")
-                    reads[0] += 1
+                    reads += 1
 
-    threads = [threading.Thread(target=read, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    try:
-        until = time.monotonic() + 3
-        while time.monotonic() < until and not wrong:
-            _change(how, path, answered + 1)
-            answered += 1
-            time.sleep(0.002)
-    finally:
-        ended.set()
-        for thread in threads:
-            thread.join()
+    with beside(read, 4):
+        for number in range(2, 2 + ROUNDS):
+            before = reads
+            until(lambda before=before: wrong or reads > before + 200, "readers read")
+            _change(how, path, number)
+            answered = number
     assert not wrong, wrong[:3]
-    assert answered > 10
-    assert reads[0] > 1000
 
 
 def _state(number: int) -> bytes:

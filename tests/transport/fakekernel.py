@@ -75,6 +75,24 @@ class FakeKernel:
         assert not code or length == protocol.OUT_HEADER.size
         return -code, said[protocol.OUT_HEADER.size :]
 
+    def open(self, number: int, flags: int = os.O_RDONLY) -> int:
+        """A handle."""
+        code, body = self.ask(Opcode.OPEN, struct.pack("=II", flags, 0), number=number)
+        assert not code
+        (handle,) = struct.unpack_from("=Q", body)
+        return int(handle)
+
+    def release(self, number: int, handle: int) -> None:
+        """Close it."""
+        body = struct.pack("=QIIQ", handle, 0, 0, 0)
+        assert self.ask(Opcode.RELEASE, body, number=number)[0] == 0
+
+    def send(self, opcode: int, body: bytes, *, number: int) -> int:
+        """Ask without waiting; the request's number."""
+        self._unique += 1
+        self.ours.send(request(opcode, body, unique=self._unique, number=number))
+        return self._unique
+
     def say(self, opcode: int, body: bytes, *, number: int = 1) -> None:
         """What has no answer."""
         self.ours.send(request(opcode, body, unique=0, number=number))

@@ -11,15 +11,9 @@ import pytest
 
 from fsdriver.transport import protocol
 from fsdriver.transport.protocol import Opcode
-from tests.transport.fakekernel import DEADLINE, FakeKernel, request
+from tests.transport.fakekernel import DEADLINE, FakeKernel
 
 NOTIFY_INODE = struct.Struct("=IiQQqq")
-
-
-def opened(kernel, number, flags) -> int:
-    code, body = kernel.ask(Opcode.OPEN, struct.pack("=II", flags, 0), number=number)
-    assert not code
-    return struct.unpack_from("=Q", body)[0]
 
 
 def created(kernel, flags) -> tuple[int, int, int]:
@@ -33,10 +27,6 @@ def created(kernel, flags) -> tuple[int, int, int]:
 
 def write_body(handle, offset, data) -> bytes:
     return struct.pack("=QQIIQII", handle, offset, len(data), 0, 0, 0, 0) + data
-
-
-def release(kernel, number, handle):
-    assert kernel.ask(Opcode.RELEASE, struct.pack("=QIIQ", handle, 0, 0, 0), number=number)[0] == 0
 
 
 def test_a_file_that_its_maker_only_writes_goes_past_the_cache(kernel):
@@ -70,20 +60,16 @@ def test_what_others_may_hold_is_forgotten_before_the_answer(kernel, flags):
     kernel.init()
     number, handle, _keep = created(kernel, os.O_WRONLY)
     assert kernel.ask(Opcode.WRITE, write_body(handle, 0, b"a" * 9000), number=number)[0] == 0
-    other = opened(kernel, number, flags)
+    other = kernel.open(number, flags)
     for closed in (False, True):
         if closed:  # its pages stay
-            release(kernel, number, other)
-        kernel._unique += 1
-        unique = kernel._unique
-        kernel.ours.send(
-            request(Opcode.WRITE, write_body(handle, 5000, b"new"), unique=unique, number=number)
-        )
+            kernel.release(number, other)
+        unique = kernel.send(Opcode.WRITE, write_body(handle, 5000, b"new"), number=number)
         said = NOTIFY_INODE.unpack(kernel.ours.recv(4096))
         assert said == (40, protocol.NOTIFY_INVAL_INODE, 0, number, 5000, 3)
         assert kernel.answer(unique) == (0, struct.pack("=II", 3, 0))
-    release(kernel, number, handle)
-    again = opened(kernel, number, os.O_WRONLY)
+    kernel.release(number, handle)
+    again = kernel.open(number, os.O_WRONLY)
     # A handle of the usual kind: the kernel changes its pages itself.
     assert kernel.ask(Opcode.WRITE, write_body(again, 0, b"b"), number=number)[0] == 0
     assert not kernel.transport._requests.past_cache.seen
@@ -93,7 +79,7 @@ def test_what_a_mapped_page_holds_is_answered_at_once(kernel):
     """The kernel writes it by any handle, and keeps the page locked until it is answered."""
     kernel.init()
     number, handle, _keep = created(kernel, os.O_WRONLY)
-    opened(kernel, number, os.O_RDWR)
+    kernel.open(number, os.O_RDWR)
     body = bytearray(write_body(handle, 0, b"mapped"))
     struct.pack_into("=I", body, 20, protocol.WRITE_CACHE)
     assert kernel.ask(Opcode.WRITE, bytes(body), number=number) == (0, struct.pack("=II", 6, 0))
@@ -102,7 +88,7 @@ def test_what_a_mapped_page_holds_is_answered_at_once(kernel):
 def test_a_mount_that_ends_answers_what_a_page_waits_for(kernel, monkeypatch):
     kernel.init()
     number, handle, _keep = created(kernel, os.O_WRONLY)
-    other = opened(kernel, number, os.O_RDONLY)
+    other = kernel.open(number, os.O_RDONLY)
     begun, ended = threading.Event(), threading.Event()
 
     def forget(*_place: int) -> None:
@@ -110,9 +96,7 @@ def test_a_mount_that_ends_answers_what_a_page_waits_for(kernel, monkeypatch):
         assert ended.wait(DEADLINE)
 
     monkeypatch.setattr(kernel.transport, "_forget_pages", forget)
-    kernel._unique += 1
-    unique = kernel._unique
-    kernel.ours.send(request(Opcode.WRITE, write_body(handle, 0, b"a"), unique=unique))
+    unique = kernel.send(Opcode.WRITE, write_body(handle, 0, b"a"), number=number)
     assert begun.wait(DEADLINE)
     kernel.transport._halt()
     read = struct.pack("=QQIIQII", other, 0, 4096, 0, 0, 0, 0)
@@ -124,6 +108,6 @@ def test_a_mount_that_ends_answers_what_a_page_waits_for(kernel, monkeypatch):
 def test_a_write_that_fails_says_so_at_once(kernel):
     kernel.init()
     number, handle, _keep = created(kernel, os.O_WRONLY)
-    opened(kernel, number, os.O_RDONLY)
+    kernel.open(number, os.O_RDONLY)
     code, _body = kernel.ask(Opcode.WRITE, write_body(handle, (1 << 63) - 1, b"ab"), number=number)
     assert code

@@ -16,7 +16,7 @@ from driver import IN_MEMORY, Driver
 from fsdriver.namespace import Caller
 from fsdriver.transport import protocol
 from fsdriver.transport.protocol import Opcode
-from tests.transport.fakekernel import DEADLINE, FakeKernel, request
+from tests.transport.fakekernel import DEADLINE, FakeKernel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,26 +44,10 @@ def file(driver) -> int:
     return made.number
 
 
-def opened(kernel, number, flags=os.O_RDONLY) -> int:
-    code, body = kernel.ask(Opcode.OPEN, struct.pack("=II", flags, 0), number=number)
-    assert not code
-    return struct.unpack_from("=Q", body)[0]
-
-
-def release(kernel, number, handle):
-    assert kernel.ask(Opcode.RELEASE, struct.pack("=QIIQ", handle, 0, 0, 0), number=number)[0] == 0
-
-
 def read(kernel, number, handle, offset, length=PAGE, flags=0) -> int:
     """Ask without waiting; the request's unique."""
     body = struct.pack("=QQIIQII", handle, offset, length, 0, 0, flags, 0)
-    return send(kernel, Opcode.READ, body, number)
-
-
-def send(kernel, opcode, body, number) -> int:
-    kernel._unique += 1
-    kernel.ours.send(request(opcode, body, unique=kernel._unique, number=number))
-    return kernel._unique
+    return kernel.send(Opcode.READ, body, number=number)
 
 
 def heard(kernel, count) -> tuple[dict[int, bytes], list[tuple[int, int, bytes]]]:
@@ -99,7 +83,7 @@ SOME = (3 * PAGE, PAGE, CHUNK + PAGE, 2 * PAGE, CHUNK + 5 * PAGE)
 @pytest.mark.parametrize("chunk", [0, 1, 2])
 def test_whole_chunks_come_once_enough_was_asked_for(kernel, file, chunk):
     kernel.init()
-    handle = opened(kernel, file)
+    handle = kernel.open(file)
     start = chunk * CHUNK
     end = min(start + CHUNK, len(CONTENT))
     parts(kernel, file, handle, *SOME)
@@ -114,13 +98,13 @@ def test_whole_chunks_come_once_enough_was_asked_for(kernel, file, chunk):
 
 def test_who_reads_in_order_gets_what_was_asked_for(kernel, file):
     kernel.init()
-    handle = opened(kernel, file)
+    handle = kernel.open(file)
     parts(kernel, file, handle, *range(0, 2 * CHUNK, PAGE))
 
 
 def test_who_goes_past_the_cache_does_too(kernel, file):
     kernel.init()
-    handle = opened(kernel, file)
+    handle = kernel.open(file)
     for offset in (*SOME, 0, *SOME):
         unique = read(kernel, file, handle, offset, flags=os.O_DIRECT)
         assert kernel.answer(unique) == (0, CONTENT[offset : offset + PAGE])
@@ -129,18 +113,18 @@ def test_who_goes_past_the_cache_does_too(kernel, file):
 def test_nothing_where_the_kernel_gathers_writes(driver, file):
     kernel = FakeKernel(driver.fs, writeback=True)
     kernel.init()
-    handle = opened(kernel, file)
+    handle = kernel.open(file)
     parts(kernel, file, handle, *SOME, 0, *SOME)
     kernel.close()
 
 
 def test_nothing_while_somebody_may_write(kernel, file):
     kernel.init()
-    handle = opened(kernel, file)
-    other = opened(kernel, file, os.O_RDWR)
+    handle = kernel.open(file)
+    other = kernel.open(file, os.O_RDWR)
     parts(kernel, file, handle, *SOME, 0, *SOME)
-    release(kernel, file, other)
-    opened(kernel, file)  # what was closed before is closed by now
+    kernel.release(file, other)
+    kernel.open(file)  # what was closed before is closed by now
     read(kernel, file, handle, PAGE)
     assert heard(kernel, 2)[1] == [(file, 0, CONTENT[:CHUNK])]
 
@@ -165,7 +149,7 @@ def held(kernel, file, monkeypatch) -> Iterator[tuple[Held, int]]:
     """Chunk 0 is under way, chunk 1 waits; and a reader's handle."""
     kernel.init()
     made = Held(kernel, monkeypatch)
-    handle = opened(kernel, file)
+    handle = kernel.open(file)
     parts(kernel, file, handle, *SOME)
     for offset in (0, CHUNK):
         parts(kernel, file, handle, offset)
@@ -188,7 +172,7 @@ SIZE = struct.pack("=I4xQQ8xQQQIIII4xII4x", protocol.FATTR_SIZE, 0, 100, *(0,) *
 )
 def test_who_may_change_it_waits_for_what_is_under_way(kernel, file, held, opcode, body):
     holding, handle = held
-    waiting = send(kernel, opcode, body, file)
+    waiting = kernel.send(opcode, body, number=file)
     # Others are served meanwhile, and also readers of the same file.
     asked = read(kernel, file, handle, 0 if body == SIZE else 2 * CHUNK, 50)
     answers, _stored = heard(kernel, 1)
@@ -201,7 +185,7 @@ def test_who_may_change_it_waits_for_what_is_under_way(kernel, file, held, opcod
 
 def test_a_number_is_kept_until_what_is_under_way_has_arrived(kernel, driver, file, held):
     holding, handle = held
-    release(kernel, file, handle)
+    kernel.release(file, handle)
     kernel.say(Opcode.FORGET, struct.pack("=Q", 1), number=file)
     kernel.ask(Opcode.STATFS)
     assert driver.fs._tree.inodes.get(file) is not None
