@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import random
 import struct
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.mounted.driving import beside, opened, until
+from tests.mounted.driving import beside, opened
 
 if TYPE_CHECKING:
     import threading
@@ -20,7 +21,6 @@ PAGE = 4096
 CHUNK = 1 << 16
 CHUNKS = 8
 PAGES = CHUNKS * CHUNK // PAGE
-ROUNDS = 100
 
 
 def test_pages_near_what_was_read_need_no_driver(driven, folder):
@@ -65,12 +65,14 @@ def test_no_reader_sees_an_older_state_than_was_answered(driven, folder, how):
                     reads += 1
 
     with beside(read, 4):
-        for number in range(2, 2 + ROUNDS):
-            before = reads
-            until(lambda before=before: wrong or reads > before + 200, "readers read")
-            _change(how, path, number)
-            answered = number
+        enough = time.monotonic() + 3
+        while time.monotonic() < enough and not wrong:
+            _change(how, path, answered + 1)
+            answered += 1
+            time.sleep(0.002)  # with nobody writing the readers get whole chunks
     assert not wrong, wrong[:3]
+    assert answered > 10
+    assert reads > 1000
 
 
 def _state(number: int) -> bytes:
