@@ -114,6 +114,8 @@ def test_a_transaction_torn_anywhere_is_none():
     frame = frame_of()
     for length in range(len(frame)):
         for torn in (frame[:length], frame[:length].ljust(len(frame), b"\0")):
+            if torn == frame:  # which ends in zeros, one time in 256
+                continue
             with pytest.raises(JournalInvalid):
                 parsed(torn)
     with pytest.raises(JournalInvalid):
