@@ -19,7 +19,7 @@ from fsdriver.namespace import Caller
 from fsdriver.transport import protocol
 from fsdriver.transport.pastcache import PastCache
 from fsdriver.transport.protocol import Opcode
-from fsdriver.transport.wholechunks import ENOUGH, WholeChunks
+from fsdriver.transport.wholechunks import WholeChunks
 from fsdriver.xattrs import NEVER_THERE
 
 Answer = bytes | list[bytes | memoryview] | None
@@ -247,9 +247,9 @@ class Handlers:
         self._opened = 0
         data = self._filesystem.read(handle, offset, length)
         if length < self._chunk_size and self._whole_chunks.allowed and not flags & os.O_DIRECT:
-            parts = self._whole_chunks.asked(handle, offset, len(data))
-            if parts >= ENOUGH:
-                self._hand_over(number, handle, offset, parts // ENOUGH)
+            most = self._whole_chunks.asked(handle, offset, len(data))
+            if most:
+                self._hand_over(number, handle, offset, most)
         return [protocol.head(unique, len(data)), data]
 
     def _hand_over(self, number: int, handle: int, offset: int, most: int) -> None:

@@ -18,14 +18,15 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-ENOUGH: Final = 2
+_ENOUGH: Final = 2
 """Parts that were asked for, for each chunk of the file."""
 _WAITING_BYTES: Final = 4 << 20
 """Of chunks that may wait for the kernel to take them."""
 
 
-class _Given(NamedTuple):
-    serial: int
+class Given(NamedTuple):
+    """A chunk on its way."""
+
     number: int
     offset: int
     content: bytes
@@ -39,8 +40,6 @@ class WholeChunks:
         "_changed",
         "_ended",
         "_handles",
-        "_left",
-        "_serial",
         "_store",
         "_thread",
         "_under_way",
@@ -55,12 +54,9 @@ class WholeChunks:
         self._store = store
         self._handles: dict[int, tuple[int, int]] = {}
         """Handle -> where who reads in order goes on; parts that were asked for out of order."""
-        self._waiting: deque[_Given] = deque()
-        self._under_way: _Given | None = None
-        self._left = 0
-        """Chunks that wait or are under way."""
+        self._waiting: deque[Given] = deque()
+        self._under_way: Given | None = None
         self._arrived: deque[int] = deque()
-        self._serial = 0
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._ended = False
@@ -68,18 +64,21 @@ class WholeChunks:
     @property
     def busy(self) -> bool:
         """Whether a page may be waiting for what the loop answers."""
-        return self._left > 0
+        with self._changed:
+            return bool(self._waiting) or self._under_way is not None
 
     # What is asked for
 
     def asked(self, handle: int, offset: int, length: int) -> int:
-        """Part of a chunk was asked for; the how manieth it is by this handle, 0 if in order."""
+        """Part of a chunk was asked for; of how many chunks a file may be that is handed over now.
+
+        0, of none, for who reads in order.
+        """
         following, parts = self._handles.get(handle, (0, 0))
-        if offset == following:
-            self._handles[handle] = offset + length, parts
-            return 0
-        self._handles[handle] = offset + length, parts + 1
-        return parts + 1
+        in_order = offset == following
+        parts += not in_order
+        self._handles[handle] = offset + length, parts
+        return 0 if in_order else parts // _ENOUGH
 
     def released(self, handle: int) -> None:
         """A handle was closed."""
@@ -89,14 +88,14 @@ class WholeChunks:
 
     def full(self, chunk_size: int) -> bool:
         """Whether enough is on its way already."""
-        return self._left * chunk_size >= _WAITING_BYTES
+        with self._changed:
+            count = len(self._waiting) + (self._under_way is not None)
+        return count * chunk_size >= _WAITING_BYTES
 
     def hand_over(self, number: int, offset: int, content: bytes) -> None:
         """Soon. The caller counts a lookup, which is over when `arrived` says so."""
         with self._changed:
-            self._serial += 1
-            self._left += 1
-            self._waiting.append(_Given(self._serial, number, offset, content))
+            self._waiting.append(Given(number, offset, content))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="ckfs-pages", daemon=True)
                 self._thread.start()
@@ -106,34 +105,22 @@ class WholeChunks:
         """The number of a file to which something was handed over, once each time; 0: none."""
         return self._arrived.popleft() if self._arrived else 0
 
-    def withdraw(self, number: int) -> int:
-        """What waits for this file is not handed over. What to `wait` for, 0 for nothing."""
-        if not self._left:
-            return 0
+    def withdraw(self, number: int | None = None) -> Given | None:
+        """What waits for this file, or for any, is not handed over. What is under way to it."""
         with self._changed:
-            for given in [given for given in self._waiting if given.number == number]:
+            for given in [one for one in self._waiting if number in (None, one.number)]:
                 self._waiting.remove(given)
-                self._left -= 1
-                self._arrived.append(number)
+                self._arrived.append(given.number)
             under_way = self._under_way
-            return under_way.serial if under_way and under_way.number == number else 0
+            return under_way if under_way and number in (None, under_way.number) else None
 
-    def withdraw_all(self) -> int:
-        """As `withdraw`, of every file."""
-        with self._changed:
-            self._arrived.extend(given.number for given in self._waiting)
-            self._left -= len(self._waiting)
-            self._waiting.clear()
-            return self._under_way.serial if self._under_way else 0
-
-    def wait(self, serial: int) -> None:
+    def wait(self, given: Given | None) -> None:
         """Until this is not under way any more."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._under_way or self._under_way.serial > serial)
+            self._changed.wait_for(lambda: given is None or self._under_way is not given)
 
     def close(self, seconds: float) -> None:
         """Nothing more; what is under way arrives, if it can in this time."""
-        self.withdraw_all()
         with self._changed:
             self._ended = True
             self._changed.notify_all()
@@ -144,14 +131,12 @@ class WholeChunks:
         changed, waiting = self._changed, self._waiting
         while True:
             with changed:
-                while not waiting:
-                    if self._ended:
-                        return
-                    changed.wait()
+                changed.wait_for(lambda: waiting or self._ended)
+                if self._ended:
+                    return
                 given = self._under_way = waiting.popleft()
-            self._store(given.number, given.offset, given.content)
+            self._store(*given)
             with changed:
                 self._under_way = None
-                self._left -= 1
                 self._arrived.append(given.number)
                 changed.notify_all()

@@ -39,7 +39,7 @@ from fsdriver.transport.reader import Reader
 from fsdriver.transport.requests import Answer, Handler, Timeouts
 from fsdriver.transport.seldom import AllHandlers
 from fsdriver.transport.wakefulness import Wakefulness
-from fsdriver.transport.wholechunks import WholeChunks
+from fsdriver.transport.wholechunks import Given, WholeChunks
 
 MAX_WRITE: Final = 1 << 20
 _MAX_PAGES: Final = MAX_WRITE // PAGESIZE
@@ -151,7 +151,7 @@ class WireTransport:
     def _halt(self) -> None:
         with self.exclusive():
             self._stopped = True
-        self._whole_chunks.withdraw_all()
+        self._whole_chunks.withdraw()
 
     def close(self) -> None:
         """Unmount if that has not happened yet; what is under way is answered first."""
@@ -339,7 +339,7 @@ class WireTransport:
 
         return handle
 
-    def _settle(self, under_way: int, answer: Answer) -> None:
+    def _settle(self, under_way: Given, answer: Answer) -> None:
         self._whole_chunks.wait(under_way)
         self._reply(answer)
 
@@ -392,7 +392,7 @@ class WireTransport:
 
     def drop_caches(self, known: Sequence[tuple[int, int, bytes]]) -> None:
         """Make the kernel ask again. It waits for pages that the loop fills: not on its thread."""
-        self._whole_chunks.wait(self._whole_chunks.withdraw_all())
+        self._whole_chunks.wait(self._whole_chunks.withdraw())
         for number, parent, name in known:
             self._tell(protocol.inval_inode(number))
             if parent:
