@@ -120,9 +120,11 @@ class Rclone(FuseSystem):
 
         Then the cache goes: it would fill the place, and a new mount is to begin without it.
         """
-        self.settle()
-        super().unmount()
-        shutil.rmtree(self.room.place / "cache", ignore_errors=True)
+        try:
+            self.settle()
+        finally:
+            super().unmount()
+            shutil.rmtree(self.room.place / "cache", ignore_errors=True)
 
     def settle(self) -> None:
         """Until its cache has nothing that is not encrypted yet, or it has rested for a minute."""
